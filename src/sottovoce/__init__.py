@@ -1,0 +1,1 @@
+"""Sottovoce: speech recognition under eight bits."""
