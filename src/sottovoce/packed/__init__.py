@@ -1,0 +1,20 @@
+"""The one representation of a compressed weight, and the one file that holds a model."""
+
+from sottovoce.packed.architecture import RnntArchitecture
+from sottovoce.packed.bits import pack_codes, row_bytes, unpack_codes
+from sottovoce.packed.matrix import Band, PackedMatrix, make_band
+from sottovoce.packed.model import FileSizes, PackedModel, file_sizes, load_model
+
+__all__ = [
+    "Band",
+    "FileSizes",
+    "PackedMatrix",
+    "PackedModel",
+    "RnntArchitecture",
+    "file_sizes",
+    "load_model",
+    "make_band",
+    "pack_codes",
+    "row_bytes",
+    "unpack_codes",
+]

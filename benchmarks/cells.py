@@ -1,0 +1,131 @@
+"""Finished cells of a benchmark: one JSON line each, kept, and never measured twice."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """Twelve hex digits that name a configuration, whatever the order of its keys."""
+    text = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def commit_id() -> str:
+    """The commit that is measured, with ``+`` if tracked files differ from it; ``unknown`` outside a repository."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "--short", "HEAD")
+        return commit + ("+" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, cores, threads asked for, system and Python."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS", "default"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+class Cells:
+    """The finished cells of one file; a cell is a configuration and a seed."""
+
+    def __init__(self, path: Path | str) -> None:
+        """Read what is there; lines cut short by a kill are skipped, and their cells run again."""
+        self.path = Path(path)
+        self._rows: dict[tuple[str, int], dict[str, Any]] = {}
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                row = _row(line)
+                if row is not None:
+                    self._rows[row["config_hash"], row["seed"]] = row
+
+    def done(self, config: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+        """The finished row of this cell, its measures under ``figures``; None if it has yet to run."""
+        return self._rows.get((config_hash(config), seed))
+
+    def record(
+        self, config: Mapping[str, Any], seed: int, figures: Mapping[str, Any], seconds: float
+    ) -> dict[str, Any]:
+        """Append a finished cell to the file and return its row."""
+        row = {
+            "config_hash": config_hash(config),
+            "config": dict(config),
+            "seed": seed,
+            "figures": dict(figures),
+            "seconds": round(seconds, 3),
+            "commit": commit_id(),
+            "machine": machine(),
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        start = "" if _ends_with_newline(self.path) else "\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(start + json.dumps(row, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._rows[row["config_hash"], seed] = row
+        return row
+
+
+def print_machine(**more: Any) -> None:
+    """One line of machine facts, with what else the benchmark depends on (versions of libraries, say)."""
+    _console().print(", ".join(f"{name} {value}" for name, value in (machine() | more).items()), highlight=False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """A table on standard output; the first column is text, the others are right-aligned."""
+    table = Table(title=title)
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right")
+    for row in rows:
+        table.add_row(*(str(value) for value in row))
+    _console().print(table)
+
+
+def _console() -> Console:
+    """The terminal's width on a terminal; in a file or a pipe, wide enough that no row wraps."""
+    return Console(width=None if sys.stdout.isatty() else 140)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return row if isinstance(row, dict) and {"config_hash", "seed", "figures"} <= row.keys() else None
+
+
+def _ends_with_newline(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return True
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _cpu_model() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,73 @@
+"""``sottovoce compress``: a trained run to a packed file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sottovoce.errors import ConfigError
+from sottovoce.packed import file_sizes
+from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.config import Recipe, apply_override, parse_recipe
+from sottovoce.training.run import Run
+
+
+def compress(
+    run: Annotated[Path, typer.Argument(help="A run folder made by 'sottovoce train'.")],
+    out: Annotated[Path, typer.Option(help="Folder for the compressed run; an interrupted one is resumed.")],
+    bits: Annotated[int | None, typer.Option(min=1, max=8, help="Bits a weight.")] = None,
+    scheme: Annotated[str | None, typer.Option(help="s8bqat, linear_qat, straight_through or ptq.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Levels: lloyd-max, regions, uniform or linear.")] = None,
+    grouping: Annotated[str | None, typer.Option(help="One scale per tensor, gate or row.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override of the recipe's compression section; repeatable.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Prepared data; by default the run's own.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; by default the run's.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+) -> None:
+    """Compress a trained run and write `OUT/model.safetensors`.
+
+    Example: `sottovoce compress runs/fsdd --bits 4 --out runs/fsdd-4bit --set phase.epochs=3`
+    """
+    trained, recipe, folder = Run.open(run)
+    for needed in (trained.model, trained.module):
+        if not needed.is_file():
+            raise ConfigError(f"{needed}: missing; finish the run with 'sottovoce train' first")
+    choices = {"bits": bits, "scheme": scheme, "kind": kind, "grouping": grouping}
+    recipe = _with(recipe, {k: v for k, v in choices.items() if v is not None}, settings or [])
+    job = Job(
+        recipe=recipe,
+        data=data or folder,
+        base=trained.folder,
+        module=trained.module,
+        folder=out,
+        compression=recipe.compression,
+        seed=recipe.seed if seed is None else seed,
+        threads=threads or os.cpu_count() or 1,
+        validate=True,
+        progress=True,
+    )
+    sizes = file_sizes(carry_out(job))
+    ratio = sizes.fp32_bytes / sizes.model_bytes
+    Console().print(
+        f"{out / 'model.safetensors'}: {sizes.file_bytes:,} bytes, the model {sizes.model_bytes:,}: {ratio:.1f}x smaller than float32",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _with(recipe: Recipe, choices: dict[str, object], overrides: list[str]) -> Recipe:
+    """The recipe with another compression section, checked. Options of one scheme are not handed to another."""
+    data = recipe.model_dump(mode="json")
+    section = data["compression"]
+    if choices.get("scheme", section["scheme"]) != section["scheme"]:
+        section["options"] = {}
+    section.update(choices)
+    for override in overrides:
+        apply_override(section, override)
+    return parse_recipe(data, "compress")

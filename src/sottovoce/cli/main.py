@@ -1,0 +1,81 @@
+"""The ``sottovoce`` command. Each subcommand is imported when it is asked for, so that the device side starts without PyTorch."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from sottovoce.errors import SottovoceError
+
+# name -> (module, what to mount: a command's function or a group's app, summary for --help)
+_COMMANDS: dict[str, tuple[str, str, str]] = {
+    "demo": ("demo", "demo", "Train, compress to 5, 4 and 3 bits, and show what was kept."),
+    "data": ("data", "app", "Prepare speech for training."),
+    "train": ("train", "train", "Train a recognizer from a recipe."),
+    "compress": ("compress", "compress", "Compress a trained run."),
+    "evaluate": ("evaluate", "evaluate", "Word error rate of a model file, measured by running it."),
+    "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
+    "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
+}
+_EXTRAS = {"torch": "train", "lightning": "train", "lhotse": "train", "tensorboard": "train", "espeakng_loader": "demo"}
+
+
+class LazyGroup(TyperGroup):
+    """Knows its commands by name and loads one when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return _load(cmd_name) if cmd_name in _COMMANDS else None
+
+
+def _load(name: str) -> click.Command:
+    module, attribute, _ = _COMMANDS[name]
+    found: Any = getattr(import_module(f"sottovoce.cli.{module}"), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_command(found)
+    app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    app.command(name)(found)
+    return typer.main.get_command(app)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    help="Sottovoce: speech recognition under eight bits.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def main() -> None:
+    """Sottovoce: speech recognition under eight bits."""
+
+
+def run() -> None:
+    """Entry point: a user's mistake is one line on stderr and exit code 2; an interruption is 130."""
+    try:
+        app()
+    except SottovoceError as error:
+        _fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = _EXTRAS.get((error.name or "").split(".")[0])
+        if extra is None:
+            raise
+        _fail(f"this command needs {error.name}; install it with: pip install 'sottovoce[{extra}]'")
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; the same command goes on from here")
+        sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    Console(stderr=True).print("error: " + message, style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(2)

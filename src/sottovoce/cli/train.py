@@ -1,0 +1,28 @@
+"""``sottovoce train``: a recipe and prepared data to a trained run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sottovoce.training.config import load_recipe
+from sottovoce.training.train import train as train_recipe
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file, or the name of a recipe that ships with the package.")],
+    data: Annotated[Path, typer.Option(help="A folder made by 'sottovoce data prepare'.")],
+    out: Annotated[Path, typer.Option(help="Run folder; an interrupted run there is resumed.")],
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Override: section.key=value; repeatable.")] = None,
+    devices: Annotated[int, typer.Option(min=1, help="Devices; more than one trains with DDP.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+) -> None:
+    """Train a streaming RNN-T in full precision. The run folder ends with `model.safetensors`.
+
+    Example: `sottovoce train recipes/fsdd.yaml --data fsdd-data --out runs/fsdd --set phase.epochs=12`
+    """
+    run = train_recipe(load_recipe(recipe, settings), data, out, devices=devices, threads=threads)
+    Console().print(f"trained: {run.model}", highlight=False, soft_wrap=True)

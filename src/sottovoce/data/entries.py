@@ -1,0 +1,121 @@
+"""From the entries of any manifest to checked lhotse cuts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
+
+from sottovoce.data.checks import Skips, problem
+from sottovoce.errors import DataError
+from sottovoce.frontend.audio import read_audio
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One utterance of a manifest: a whole audio file, or ``start`` to ``end`` seconds of it.
+
+    ``seconds`` is the duration that the manifest claims, if it does.
+    """
+
+    id: str
+    path: Path
+    text: str
+    speaker: str
+    start: float = 0.0
+    end: float | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class _Audio:
+    samples: int
+    rate: int
+
+
+class AudioIndex:
+    """Reads each audio file once, whole, so that damage is found now and not in training."""
+
+    def __init__(self) -> None:
+        self._known: dict[Path, _Audio | str] = {}
+
+    def look_up(self, path: Path) -> _Audio | str:
+        """Length and rate, or what is wrong with the file."""
+        if path not in self._known:
+            try:
+                samples, rate = read_audio(path)
+                self._known[path] = _Audio(len(samples), rate)
+            except DataError as error:
+                self._known[path] = str(error)
+        return self._known[path]
+
+
+def build_cuts(entries: Sequence[Entry], skips: Skips, progress: Progress | None = None) -> list[MonoCut]:
+    """Checked cuts of ``entries``, in their order; what cannot be used goes to ``skips``."""
+    index, cuts, seen = AudioIndex(), [], set[str]()
+    for done, entry in enumerate(entries, start=1):
+        audio = index.look_up(entry.path)
+        reason = "the id occurs twice" if entry.id in seen else _reason(entry, audio)
+        seen.add(entry.id)
+        if reason is None and isinstance(audio, _Audio):
+            cuts.append(_cut(entry, audio))
+        else:
+            skips.add(entry.id, reason or "unreadable")
+        if progress:
+            progress(done, len(entries))
+    return cuts
+
+
+def make_cut(id: str, path: Path, samples: int, rate: int, text: str, speaker: str) -> MonoCut:
+    """A cut of the whole file ``path`` of ``samples`` samples at ``rate`` Hz."""
+    return _cut(Entry(id, path, text, speaker), _Audio(samples, rate))
+
+
+def split_off_dev(entries: Iterable[Entry], share: float, seed: int) -> tuple[list[Entry], list[Entry], bool]:
+    """(train, dev, speaker-disjoint): about ``share`` of the utterances leave train by whole speakers.
+
+    With fewer than two speakers that is impossible: then single utterances are drawn, and the last value is False.
+    """
+    pool = list(entries)
+    groups: dict[str, list[Entry]] = {}
+    for entry in pool:
+        groups.setdefault(entry.speaker, []).append(entry)
+    disjoint = len(groups) > 1
+    units = [groups[name] for name in sorted(groups)] if disjoint else [[entry] for entry in pool]
+    random.Random(seed).shuffle(units)
+    dev: list[Entry] = []
+    wanted = max(1, round(share * len(pool)))
+    while len(units) > 1 and len(dev) < wanted:
+        dev.extend(units.pop())
+    chosen = {id(entry) for entry in dev}
+    return [entry for entry in pool if id(entry) not in chosen], [e for e in pool if id(e) in chosen], disjoint
+
+
+def _reason(entry: Entry, audio: _Audio | str) -> str | None:
+    if isinstance(audio, str):
+        return audio
+    seconds = audio.samples / audio.rate
+    if entry.seconds is not None and abs(entry.seconds - seconds) > max(0.1, 0.02 * seconds):
+        return f"mismatched: the manifest says {entry.seconds:g} s, the audio has {seconds:.2f} s"
+    return problem(entry.text, entry.start, seconds if entry.end is None else entry.end, seconds)
+
+
+def _cut(entry: Entry, audio: _Audio) -> MonoCut:
+    source = AudioSource(type="file", channels=[0], source=str(entry.path.absolute()))
+    whole = audio.samples / audio.rate
+    recording = Recording(
+        id=entry.path.stem, sources=[source], sampling_rate=audio.rate, num_samples=audio.samples, duration=whole
+    )
+    duration = round(min(entry.end or whole, whole) - entry.start, 8)
+    text = " ".join(entry.text.split())
+    segment = SupervisionSegment(
+        id=entry.id, recording_id=recording.id, start=0, duration=duration, text=text, speaker=entry.speaker
+    )
+    return MonoCut(
+        id=entry.id, start=entry.start, duration=duration, channel=0, recording=recording, supervisions=[segment]
+    )

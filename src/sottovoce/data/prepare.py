@@ -1,0 +1,68 @@
+"""Preparation of a corpus by its name."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sottovoce.data.corpora.fsdd import prepare_fsdd
+from sottovoce.data.corpora.kaldi import prepare_kaldi
+from sottovoce.data.corpora.tables import prepare_table
+from sottovoce.data.entries import Progress
+from sottovoce.data.prepared import Prepared
+from sottovoce.data.synth import prepare_synth
+from sottovoce.errors import ConfigError
+
+CORPORA: dict[str, Callable[..., Prepared]] = {
+    "synth": prepare_synth,
+    "fsdd": prepare_fsdd,
+    "kaldi": prepare_kaldi,
+    "table": prepare_table,
+}
+
+
+def prepare(
+    name: str,
+    source: str | Path | None,
+    out: str | Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Prepared:
+    """Prepare corpus ``name`` (synth, fsdd, kaldi, table) from ``source`` into the folder ``out``.
+
+    ``options`` are the keywords of its ``prepare_...`` function. A folder that is complete with the same options is
+    returned at once. Raises ConfigError on an unknown name or option or a missing source, DataError on bad data.
+    """
+    function = CORPORA.get(name)
+    if function is None:
+        raise ConfigError(f"there is no corpus {name!r};{_hint(name, list(CORPORA))} known are {', '.join(CORPORA)}")
+    known = options_of(name)
+    for key in options or {}:
+        if key not in known:
+            raise ConfigError(f"{name} has no option {key!r};{_hint(key, list(known))} known are {', '.join(known)}")
+    common = {**(options or {}), "seed": seed, "strict": strict, "progress": progress}
+    if "source" not in inspect.signature(function).parameters:
+        if source is not None:
+            raise ConfigError(f"{name} makes its own data and takes no --source")
+        return function(out, **common)
+    if source is None:
+        raise ConfigError(f"{name} needs --source, the folder (or table) with the corpus")
+    return function(source, out, **common)
+
+
+def options_of(name: str) -> dict[str, Any]:
+    """The options of corpus ``name`` and their defaults."""
+    parameters = inspect.signature(CORPORA[name]).parameters
+    common = ("source", "out", "seed", "strict", "progress")
+    return {key: parameter.default for key, parameter in parameters.items() if key not in common}
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,200 @@
+"""Time-synchronous beam search for transducers: one symbol a frame at most, equal token sequences merged.
+
+The search of "modified beam search" in icefall: at each frame a hypothesis takes a blank or one token, and moves on.
+Utterances and hypotheses share one call of the joiner and one of the predictor a frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce.decoding.greedy import check_blank_penalty
+from sottovoce.decoding.nbest import EMPTY, NBest, Trace, follow
+from sottovoce.decoding.protocol import BLANK, NO_HISTORY, Floats, Integers, State, Transducer
+from sottovoce.decoding.rows import copy_state, select_rows
+from sottovoce.errors import ConfigError
+
+Scores = NDArray[np.float64]
+Keys = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class BeamState:
+    """What a beam search carries from chunk to chunk; N utterances of B hypotheses, absent ones scored -inf.
+
+    A key is a 64-bit hash of a hypothesis' tokens, so that equal sequences are found without looking at them.
+    """
+
+    frames: Integers  # (N,) encoder frames seen
+    scores: Scores  # (N, B)
+    keys: Keys  # (N, B)
+    parents: Keys  # (N, B) the key without the last token
+    last: Integers  # (N, B) the last token
+    traces: NDArray[Any]  # (N, B) of Trace
+    output: Floats  # (N, B, J) predictor output after the last token
+    predictor: State  # arrays (N, B, ...)
+
+
+def _extend_keys(keys: Keys, tokens: Integers) -> Keys:
+    """Hash of a sequence and one more token (the finalizer of splitmix64): a clash has a chance of 2**-64 a pair."""
+    z = keys * np.uint64(0x9E3779B97F4A7C15) + tokens.astype(np.uint64) + np.uint64(1)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def _top(scores: Scores, count: int) -> tuple[Integers, Scores]:
+    """Indexes and values (N, count) of the largest scores (N, M), best first; ties go to the lowest index."""
+    scores = scores.copy()
+    every = np.arange(len(scores))
+    indexes = np.empty((len(scores), count), np.int64)
+    values = np.empty((len(scores), count))
+    for k in range(count):
+        indexes[:, k] = scores.argmax(axis=1)
+        values[:, k] = scores[every, indexes[:, k]]
+        scores[every, indexes[:, k]] = -np.inf
+    return indexes, values
+
+
+def _merge(state: BeamState, totals: Scores, log_probs: Floats, t: int) -> NDArray[Any]:
+    """Add up, in totals (N, B, V), the two ways to one sequence: a blank after it, its last token after its beginning.
+
+    Returns the traces (N, B) of the hypotheses that a blank continues: those of the likelier way. Hypotheses of one
+    utterance differ, so each has at most one partner.
+    """
+    alive = np.isfinite(state.scores)
+    equal = (state.parents[:, :, None] == state.keys[:, None, :]) & alive[:, :, None] & alive[:, None, :]
+    row, longer, shorter = np.nonzero(equal)
+    token = state.last[row, longer]
+    stay, extend = totals[row, longer, BLANK], totals[row, shorter, token]
+    totals[row, longer, BLANK] = np.logaddexp(stay, extend)
+    totals[row, shorter, token] = -np.inf
+    better = extend > stay
+    traces = state.traces.copy()
+    for i, a, b, k in zip(row[better], longer[better], shorter[better], token[better].tolist(), strict=True):
+        traces[i, a] = Trace(state.traces[i, b], k, int(state.frames[i]) + t, float(log_probs[i, b, k]))
+    return traces
+
+
+@dataclass(frozen=True)
+class Beam:
+    """Keep the ``beam`` best token sequences; blank_penalty is subtracted from the blank's log-probability (nats).
+
+    With beam=1 this is greedy search with one symbol a frame. Raises ConfigError for a beam below 1 or a penalty that
+    is not finite.
+    """
+
+    beam: int = 4
+    blank_penalty: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_blank_penalty(self.blank_penalty)
+        if self.beam < 1:
+            raise ConfigError(f"beam must be at least 1, found {self.beam}")
+
+    def start(self, model: Transducer, n: int) -> BeamState:
+        """The state of n utterances before their first frame."""
+        total = n * self.beam
+        output, predictor = model.predictor_step(np.full(total, NO_HISTORY, np.int64), model.predictor_start(total))
+        shape = (n, self.beam)
+        scores = np.full(shape, -np.inf)
+        scores[:, 0] = 0.0
+        return BeamState(
+            frames=np.zeros(n, np.int64),
+            scores=scores,
+            keys=np.ones(shape, np.uint64),
+            parents=np.zeros(shape, np.uint64),
+            last=np.zeros(shape, np.int64),
+            traces=np.full(shape, EMPTY, object),
+            output=output.reshape(*shape, -1),
+            predictor=tuple(array.reshape(*shape, *array.shape[1:]) for array in predictor),
+        )
+
+    def advance(self, model: Transducer, frames: Floats, lengths: Integers, state: BeamState) -> BeamState:
+        """Decode the next chunk: frames float32 (N, T, J), of which the first lengths (N,) of each row count."""
+        state = copy_state(state)
+        for t in range(min(frames.shape[1], int(lengths.max(initial=0)))):
+            rows = np.flatnonzero(lengths > t)
+            stepped = self._step(model, frames[rows, t], select_rows(state, rows), t)
+            _write_rows(state, rows, stepped)
+        return replace(state, frames=state.frames + lengths)
+
+    def _step(self, model: Transducer, encoder: Floats, state: BeamState, t: int) -> BeamState:
+        n, width = state.scores.shape
+        joint = model.joiner(np.repeat(encoder, width, axis=0), state.output.reshape(n * width, -1))
+        joint[:, BLANK] -= np.float32(self.blank_penalty)
+        log_probs = joint.reshape(n, width, -1)
+        totals = state.scores[:, :, None] + log_probs
+        stayed = _merge(state, totals, log_probs, t)
+        indexes, scores = _top(totals.reshape(n, -1), width)
+        origins, tokens = np.divmod(indexes, log_probs.shape[2])
+        tokens[np.isneginf(scores)] = BLANK  # absent hypotheses take no step
+        traces = _extend_traces(state, stayed, origins, tokens, log_probs, t)
+        return _follow_choices(model, state, origins, tokens, scores, traces)
+
+    def results(self, state: BeamState) -> list[NBest]:
+        """What was found so far: up to ``beam`` hypotheses for each utterance, best first."""
+        return [
+            NBest(tuple(follow(traces[k], float(scores[k])) for k in range(len(scores)) if np.isfinite(scores[k])))
+            for traces, scores in zip(state.traces, state.scores, strict=True)
+        ]
+
+
+def _write_rows(state: BeamState, rows: Integers, new: BeamState) -> None:
+    for name in ("scores", "keys", "parents", "last", "traces", "output"):
+        getattr(state, name)[rows] = getattr(new, name)
+    for array, new_array in zip(state.predictor, new.predictor, strict=True):
+        array[rows] = new_array
+
+
+def _extend_traces(
+    state: BeamState,
+    stayed: NDArray[Any],
+    origins: Integers,
+    tokens: Integers,
+    log_probs: Floats,
+    t: int,
+) -> NDArray[Any]:
+    """The traces (N, B) of the hypotheses that were chosen: a blank keeps what stayed, a token extends what was."""
+    traces = stayed[np.arange(len(origins))[:, None], origins]
+    for i, k in zip(*np.nonzero(tokens), strict=True):
+        origin, token = origins[i, k], int(tokens[i, k])
+        log_prob = float(log_probs[i, origin, token])
+        traces[i, k] = Trace(state.traces[i, origin], token, int(state.frames[i]) + t, log_prob)
+    return traces
+
+
+def _follow_choices(
+    model: Transducer, state: BeamState, origins: Integers, tokens: Integers, scores: Scores, traces: NDArray[Any]
+) -> BeamState:
+    """The hypotheses that were chosen: each continues origins (N, B) with tokens (N, B); blanks change nothing."""
+    every = np.arange(len(origins))[:, None]
+    emitted = tokens != BLANK
+    keys, output = state.keys[every, origins], state.output[every, origins]
+    predictor = tuple(array[every, origins] for array in state.predictor)
+    if emitted.any():
+        output[emitted], stepped = model.predictor_step(tokens[emitted], tuple(array[emitted] for array in predictor))
+        for array, new in zip(predictor, stepped, strict=True):
+            array[emitted] = new
+    return BeamState(
+        frames=state.frames,
+        scores=scores,
+        keys=np.where(emitted, _extend_keys(keys, tokens), keys),
+        parents=np.where(emitted, keys, state.parents[every, origins]),
+        last=np.where(emitted, tokens, state.last[every, origins]),
+        traces=traces,
+        output=output,
+        predictor=predictor,
+    )
+
+
+def beam_search(
+    model: Transducer, frames: Floats, lengths: Integers, *, beam: int = 4, blank_penalty: float = 0.0
+) -> list[NBest]:
+    """Decode whole utterances: encoder frames float32 (N, T, J), lengths int64 (N,)."""
+    search = Beam(beam, blank_penalty)
+    return search.results(search.advance(model, frames, lengths, search.start(model, len(frames))))

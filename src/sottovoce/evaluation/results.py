@@ -1,0 +1,135 @@
+"""Rows of a results file: each system's WER with its evidence against the float32 control."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sottovoce.errors import DataError
+from sottovoce.evaluation.bootstrap import relative_wer_difference, wer_interval
+from sottovoce.evaluation.hypotheses import Hypothesis
+from sottovoce.evaluation.mapsswe import mapsswe
+from sottovoce.evaluation.noninferiority import verdict, wer_margin
+from sottovoce.evaluation.wer import ScoredUtterance, score, total
+from sottovoce.packed import FileSizes
+
+
+@dataclass(frozen=True)
+class System:
+    """What one model file made of a split: its hypotheses with references and speakers, and its sizes.
+
+    ``system`` names the method, ``bits`` those of its weights (32 for float32), ``seed`` its training.
+    """
+
+    system: str
+    bits: int
+    seed: int
+    hypotheses: Sequence[Hypothesis]
+    sizes: FileSizes
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """One line of ``results.json``; wer and ci95 in percent, mapsswe_p and verdict against the reference of the same seed."""
+
+    system: str
+    bits: int
+    seed: int
+    split: str
+    reference: str
+    wer: float
+    errors: int
+    words: int
+    substitutions: int
+    insertions: int
+    deletions: int
+    ci95: tuple[float, float]
+    file_bytes: int
+    model_bytes: int
+    fp32_bytes: int
+    mapsswe_p: float | None
+    relative_difference: float | None
+    relative_upper: float | None
+    margin: float | None
+    smallest_detectable: float | None
+    verdict: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def result_rows(systems: Sequence[System], split: str, reference: str = "fp32") -> list[ResultRow]:
+    """Judge each system against the one named ``reference``, on the same utterances.
+
+    Raises DataError when the reference is missing, or utterances have no reference text or differ between systems.
+    """
+    control = next((s for s in systems if s.system == reference), None)
+    if control is None:
+        raise DataError(f"results: no system is named {reference!r}; found {', '.join(s.system for s in systems)}")
+    return [_row(system, control, split) for system in systems]
+
+
+def score_hypotheses(hypotheses: Sequence[Hypothesis]) -> list[ScoredUtterance]:
+    """Score hypotheses that carry their references. Raises DataError naming one that does not."""
+    return score(_references(hypotheses), {h.id: h.text for h in hypotheses})
+
+
+def speakers_of(hypotheses: Sequence[Hypothesis]) -> dict[str, str] | None:
+    """Speaker of each utterance, or None where one of them has none."""
+    known = {h.id: h.speaker for h in hypotheses if h.speaker}
+    return known if len(known) == len(hypotheses) else None
+
+
+def _references(hypotheses: Sequence[Hypothesis]) -> dict[str, str]:
+    for h in hypotheses:
+        if h.reference is None:
+            raise DataError(f"hypothesis {h.id!r}: expected its reference text beside it, found none")
+    return {h.id: h.reference or "" for h in hypotheses}
+
+
+def _row(system: System, control: System, split: str) -> ResultRow:
+    speakers = speakers_of(system.hypotheses)
+    scored = score_hypotheses(system.hypotheses)
+    counts = total(scored)
+    compared = _compare(system, control, scored, speakers) if system is not control else _of_the_control()
+    return ResultRow(
+        system=system.system,
+        bits=system.bits,
+        seed=system.seed,
+        split=split,
+        reference=control.system,
+        wer=round(counts.wer, 4),
+        errors=counts.errors,
+        words=counts.words,
+        substitutions=counts.substitutions,
+        insertions=counts.insertions,
+        deletions=counts.deletions,
+        ci95=wer_interval(scored, speakers),
+        file_bytes=system.sizes.file_bytes,
+        model_bytes=system.sizes.model_bytes,
+        fp32_bytes=system.sizes.fp32_bytes,
+        **compared,
+    )
+
+
+def _of_the_control() -> dict[str, Any]:
+    unknown = ("mapsswe_p", "relative_difference", "relative_upper", "margin", "smallest_detectable")
+    return {**dict.fromkeys(unknown), "verdict": "reference"}
+
+
+def _compare(
+    system: System, control: System, scored: list[ScoredUtterance], speakers: dict[str, str] | None
+) -> dict[str, Any]:
+    references = _references(control.hypotheses)
+    test = mapsswe(references, {h.id: h.text for h in system.hypotheses}, {h.id: h.text for h in control.hypotheses})
+    difference = relative_wer_difference([score_hypotheses(control.hypotheses)], [scored], speakers)
+    judged = verdict(difference, wer_margin(system.bits))
+    return {
+        "mapsswe_p": test.p,
+        "relative_difference": judged.relative_difference,
+        "relative_upper": judged.upper,
+        "margin": judged.margin,
+        "smallest_detectable": judged.smallest_detectable,
+        "verdict": judged.kind,
+    }

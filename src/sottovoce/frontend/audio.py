@@ -1,0 +1,39 @@
+"""Audio files to samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from sottovoce.errors import DataError
+
+
+def read_audio(path: str | Path) -> tuple[NDArray[np.float32], int]:
+    """Samples (S,) float32 in [-1, 1], channels averaged, and the sample rate in Hz, of any file that libsndfile reads.
+
+    Raises DataError naming the file if it is missing, unreadable, cut short, empty, or holds numbers that are not
+    finite.
+    """
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            promised, rate = file.frames, int(file.samplerate)
+            samples = file.read(dtype="float32", always_2d=True)  # (S, channels)
+    except (soundfile.SoundFileError, OSError, RuntimeError) as error:
+        if not Path(path).exists():
+            raise DataError(f"{path}: no such audio file") from None
+        raise DataError(f"{path}: not readable as audio ({_one_line(error)})") from None
+    if not len(samples):
+        raise DataError(f"{path}: the audio is empty")
+    if len(samples) < promised < 2**62:  # libsndfile gives a huge count where the length is unknown
+        raise DataError(f"{path}: cut short, {promised} samples promised by its header, {len(samples)} found")
+    if not np.isfinite(samples).all():
+        raise DataError(f"{path}: the audio holds numbers that are not finite (NaN or infinity)")
+    mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
+    return np.ascontiguousarray(mono), rate
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

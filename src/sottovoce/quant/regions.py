@@ -1,0 +1,67 @@
+"""The paper's level set: up to three regions of uniform spacing, approximating Lloyd-Max on the int8 grid."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import combinations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sottovoce.quant.lloyd_max import GRID
+
+_WIDEST = 24  # grid units; wider spacings than this never win (brute force over trained kernels)
+
+
+def region_levels(weight: Tensor, bits: int, scale: float = 1.0, regions: int = 3) -> Tensor:
+    """Symmetric int8 levels (2**bits - 1,) in at most ``regions`` regions, of least squared error on ``weight``.
+
+    Spacings s_1 < .. < s_R in units of scale / 128, n_r levels a region; every border is a multiple of the spacing
+    beyond it, because an unphased ``|cos(pi theta w)|`` has its maxima only at multiples of 1 / theta. Exhaustive:
+    cell edges are half-units, so sums over 256 half-unit bins give each candidate's error exactly.
+    Source: S8BQAT, section 2.2 and figure 1; the choice of borders is ours.
+    """
+    candidates = _candidates(2 ** (bits - 1) - 1, regions)
+    errors = _errors(weight, scale, candidates)
+    positive = torch.from_numpy(candidates[int(errors.argmin())].astype(np.int64))
+    return torch.cat([-positive.flip(0), torch.zeros(1, dtype=torch.int64), positive]).to(torch.int8)
+
+
+@lru_cache(maxsize=32)
+def _candidates(count: int, regions: int) -> np.ndarray:
+    """Every allowed set of positive levels, int16 (M, count)."""
+    found: list[list[int]] = []
+    for r in range(1, min(regions, count) + 1):
+        for spacings in combinations(range(1, _WIDEST + 1), r):
+            found += _grids(spacings, count, 0)
+    return np.array(found, dtype=np.int16)
+
+
+def _grids(spacings: tuple[int, ...], count: int, border: int) -> list[list[int]]:
+    """Positive levels of ``count`` steps over these spacings, starting from a border that suits the first of them."""
+    step, rest = spacings[0], spacings[1:]
+    if border % step or border + count * step * (not rest) > GRID - 1:
+        return []
+    if not rest:
+        return [[border + step * (i + 1) for i in range(count)]]
+    grids = []
+    for here in range(1, count - len(rest) + 1):
+        inner = [border + step * (i + 1) for i in range(here)]
+        if inner[-1] > GRID - 1:
+            break
+        grids += [inner + outer for outer in _grids(rest, count - here, inner[-1])]
+    return grids
+
+
+def _errors(weight: Tensor, scale: float, candidates: np.ndarray) -> np.ndarray:
+    """Squared error of each candidate (M,), in squared grid units, from half-unit bins of |w|."""
+    units = weight.detach().abs().flatten().double().mul_(GRID / scale).cpu().numpy()
+    bins = np.minimum((2 * units).astype(np.int64), 2 * GRID)
+    moments = [np.concatenate([[0.0], np.bincount(bins, w, 2 * GRID + 1).cumsum()]) for w in (None, units, units**2)]
+    levels = np.concatenate([np.zeros((len(candidates), 1), np.int64), candidates.astype(np.int64)], 1)
+    edges = levels[:, :-1] + levels[:, 1:]  # midpoints in half-units
+    ends = np.full((len(levels), 1), 2 * GRID + 1)
+    border = np.concatenate([np.zeros_like(ends), edges, ends], 1)
+    count, first, second = (np.diff(m[border], axis=1) for m in moments)
+    return (second - 2 * levels * first + levels**2 * count).sum(1)

@@ -1,0 +1,60 @@
+"""What a plan says of one band of rows of one weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sottovoce.errors import PlanError
+
+KINDS = ("lloyd-max", "regions", "uniform", "linear")
+GROUPINGS = ("tensor", "gate", "row")
+_ONE_SCALE = ("regions", "linear")  # grids of their own, fixed to the accelerator's Q1.7
+
+
+@dataclass(frozen=True)
+class BandSpec:
+    """Rows ``start`` to ``stop`` (None: to the last row) of a weight, at ``bits`` bits.
+
+    kind: ``lloyd-max``, ``regions`` (the paper's), ``uniform`` (least-squares scale) or ``linear`` (the published fixed
+    grid). grouping: one scale per ``tensor``, ``gate`` or output ``row``. zero: whether zero is a level of a symmetric
+    odd set; None lets the kind decide. scale_dtype: what the file stores, ``float16`` or ``float32``.
+
+    Raises PlanError for values that do not go together.
+    """
+
+    bits: int
+    kind: str = "lloyd-max"
+    grouping: str = "tensor"
+    zero: bool | None = None
+    scale_dtype: str = "float16"
+    start: int = 0
+    stop: int | None = None
+
+    def __post_init__(self) -> None:
+        _member("kind", self.kind, KINDS)
+        _member("grouping", self.grouping, GROUPINGS)
+        _member("scale_dtype", self.scale_dtype, ("float16", "float32"))
+        if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
+            raise PlanError(f"bits must be a whole number from 1 to 8, found {self.bits!r}")
+        if self.start < 0 or (self.stop is not None and self.stop <= self.start):
+            raise PlanError(f"rows must be a non-empty range, found {self.start} to {self.stop}")
+        if self.kind in _ONE_SCALE and self.grouping != "tensor":
+            raise PlanError(f"kind {self.kind!r} has one scale: grouping must be 'tensor', found {self.grouping!r}")
+        if self.kind in _ONE_SCALE and self.zero is False:
+            raise PlanError(f"kind {self.kind!r} always has a zero level: zero=False does not go with it")
+        if self.has_zero and self.bits == 1:
+            raise PlanError(f"one bit holds no zero beside two signs: kind {self.kind!r} with zero wants 2 bits or more")
+        if self.kind == "uniform" and self.bits == 8 and not self.has_zero:
+            raise PlanError("mid-rise levels end at 7 bits: at 8 bits the uniform levels are -127 to 127, zero among them")
+
+    @property
+    def has_zero(self) -> bool:
+        """Zero is a level: always for ``regions`` and ``linear``, else as asked; by default only for 8-bit ``uniform``."""
+        if self.kind in _ONE_SCALE:
+            return True
+        return self.zero if self.zero is not None else (self.kind == "uniform" and self.bits == 8)
+
+
+def _member(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise PlanError(f"{name} must be one of {', '.join(allowed)}; found {value!r}")

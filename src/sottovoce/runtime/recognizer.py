@@ -1,0 +1,179 @@
+"""From sound to text with a packed file: sherpa-onnx's calls, over the NumPy runtime."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sottovoce.decoding.nbest import Hypothesis, NBest
+from sottovoce.decoding.protocol import Floats, concatenate, select
+from sottovoce.decoding.rows import concatenate_rows, select_rows
+from sottovoce.decoding.search import Method, Search, make_search
+from sottovoce.decoding.tokens import Tokenizer
+from sottovoce.errors import FormatError
+from sottovoce.packed import PackedModel, load_model
+from sottovoce.runtime.result import ModelInput, Result
+from sottovoce.runtime.rnnt import PackedRnnt
+from sottovoce.runtime.stream import Stream, check_features
+
+_CHUNK = 1_000  # feature frames in one encoder step: bounds memory, changes no result
+_BATCH, _BATCH_FRAMES = 64, 40_000  # utterances, and feature frames with padding, in one offline batch
+
+
+class Recognizer:
+    """Transcribes with one packed model.
+
+    >>> recognizer = Recognizer("model.safetensors")
+    >>> stream = recognizer.create_stream()
+    >>> stream.accept_waveform(16000, samples)
+    >>> recognizer.decode_stream(stream)
+    >>> recognizer.get_result(stream).text
+
+    method is "greedy", with at most max_symbols tokens a frame, or "beam", with ``beam`` hypotheses and one token a
+    frame. float_activations computes with decoded float32 weights (weight-only figures). Nothing is appended to the
+    input: the network sees exactly the frames that it was trained on, and any chunking gives the offline result, bit
+    for bit where the weights are packed and activations are int8.
+
+    Raises FormatError for a model that cannot run, ConfigError for an option that cannot be used.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PackedModel,
+        *,
+        method: Method = "greedy",
+        beam: int = 4,
+        float_activations: bool = False,
+        blank_penalty: float = 0.0,
+        max_symbols: int = 1,
+    ) -> None:
+        self._search: Search = make_search(method, beam=beam, blank_penalty=blank_penalty, max_symbols=max_symbols)
+        if isinstance(model, PackedModel):
+            self._read(model, float_activations)
+            return
+        packed = load_model(Path(model))
+        try:
+            self._read(packed, float_activations)
+        except FormatError as error:
+            raise FormatError(f"{model}: {error}") from error
+
+    def _read(self, model: PackedModel, float_activations: bool) -> None:
+        self.network = PackedRnnt(model, float_activations=float_activations)
+        self.input = ModelInput.from_dict(model.input)
+        architecture = self.network.architecture
+        if self.input.dim != architecture.features:
+            raise FormatError(f"input: expected {architecture.features} features a frame, found {self.input.dim}")
+        if model.tokenizer is None:
+            raise FormatError("tokenizer: expected one in the model, found none")
+        self.tokenizer = Tokenizer(bytes(model.tokenizer))
+        if self.tokenizer.vocabulary != architecture.vocabulary:
+            raise FormatError(
+                f"tokenizer: expected {architecture.vocabulary} tokens as in the network, "
+                f"found {self.tokenizer.vocabulary}"
+            )
+
+    @property
+    def frame_seconds(self) -> float:
+        """Seconds from one encoder frame to the next."""
+        return self.network.architecture.subsampling / self.input.rate
+
+    def create_stream(self) -> Stream:
+        """A stream for one utterance."""
+        return Stream(self.input, self.network.encoder_start(1), self._search.start(self.network, 1))
+
+    def is_ready(self, stream: Stream) -> bool:
+        """Whether decoding now would see at least one more encoder frame."""
+        output_frames = self.network.architecture.output_frames
+        return output_frames(stream.decoded + stream.pending) > output_frames(stream.decoded)
+
+    def decode_stream(self, stream: Stream) -> None:
+        """Decode all that is pending."""
+        self.decode_streams([stream])
+
+    def decode_streams(self, streams: Sequence[Stream]) -> None:
+        """Decode all that is pending in each; streams with equally many frames to decode share their batches."""
+        while groups := _alike([stream for stream in streams if stream.pending]):
+            for count, group in groups:
+                self._decode_group(group, count)
+
+    def _decode_group(self, group: list[Stream], count: int) -> None:
+        features = np.stack([stream.take(count) for stream in group])
+        frames, encoder = self.network.encoder_step(features, concatenate([stream.encoder for stream in group]))
+        lengths = np.full(len(group), frames.shape[1], np.int64)
+        before = concatenate_rows([stream.search for stream in group])
+        search = self._search.advance(self.network, frames, lengths, before)
+        for i, stream in enumerate(group):
+            row = np.array([i])
+            stream.encoder, stream.search = select(encoder, row), select_rows(search, row)
+
+    def get_result(self, stream: Stream) -> Result:
+        """The best transcript of what was decoded so far."""
+        return self.get_nbest(stream)[0]
+
+    def get_nbest(self, stream: Stream) -> list[Result]:
+        """All transcripts that the search kept, best first."""
+        return [self._result(hypothesis) for hypothesis in self._search.results(stream.search)[0]]
+
+    def transcribe(self, samples: ArrayLike, rate: int) -> Result:
+        """The transcript of a whole recording: samples float (S,) in [-1, 1], rate in Hz."""
+        stream = self.create_stream()
+        stream.accept_waveform(rate, samples)
+        stream.input_finished()
+        self.decode_stream(stream)
+        return self.get_result(stream)
+
+    def transcribe_batch(self, features: Sequence[NDArray[np.float32]]) -> list[Result]:
+        """Transcripts of whole utterances, each given by its features (T, F), in the order given.
+
+        Raises DataError for features of another shape or that are not finite.
+        """
+        checked = [check_features(array, self.input.dim) for array in features]
+        results: dict[int, Result] = {}
+        for batch in _batches([len(array) for array in checked]):
+            lists = self._decode_batch([checked[i] for i in batch])
+            results.update((i, self._result(nbest.best)) for i, nbest in zip(batch, lists, strict=True))
+        return [results[i] for i in range(len(checked))]
+
+    def _decode_batch(self, features: list[Floats]) -> list[NBest]:
+        lengths = np.array([len(array) for array in features])
+        padded = np.zeros((len(features), lengths.max(), self.input.dim), np.float32)
+        for row, array in zip(padded, features, strict=True):
+            row[: len(array)] = array
+        frames, frame_lengths = self.network.encode(padded, lengths)
+        start = self._search.start(self.network, len(features))
+        return self._search.results(self._search.advance(self.network, frames, frame_lengths, start))
+
+    def _result(self, hypothesis: Hypothesis) -> Result:
+        return Result(
+            text=self.tokenizer.decode(list(hypothesis.tokens)),
+            tokens=tuple(self.tokenizer.pieces[token] for token in hypothesis.tokens),
+            ids=hypothesis.tokens,
+            times=tuple(round(frame * self.frame_seconds, 6) for frame in hypothesis.times),
+            log_probs=hypothesis.token_log_probs,
+            score=hypothesis.score,
+        )
+
+
+def _alike(streams: list[Stream]) -> list[tuple[int, list[Stream]]]:
+    """Streams that can share a step: as many frames to take, and as many left over in the encoder."""
+    groups: dict[tuple[object, ...], list[Stream]] = defaultdict(list)
+    for stream in streams:
+        count = min(stream.pending, _CHUNK)
+        groups[(count, *(array.shape for array in stream.encoder))].append(stream)
+    return [(min(group[0].pending, _CHUNK), group) for group in groups.values()]
+
+
+def _batches(lengths: list[int]) -> Iterator[list[int]]:
+    """Indexes in batches of similar lengths, longest first."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        if batch and (len(batch) == _BATCH or (len(batch) + 1) * lengths[batch[0]] > _BATCH_FRAMES):
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

@@ -1,0 +1,64 @@
+"""A band of rows in training: its place in the parameter and its codebook of the moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sottovoce.packed import Band, make_band
+from sottovoce.quant.codebook import Codebook
+from sottovoce.quant.makers import make_codebook
+from sottovoce.quant.plan import PlannedBand
+from sottovoce.quant.scaling import scale_dtype
+from sottovoce.quant.weights import as_matrix
+
+
+@dataclass(eq=False)
+class TrainedBand:
+    """The codebook may be re-estimated as training goes; everything else is fixed by the plan."""
+
+    planned: PlannedBand
+    codebook: Codebook
+
+    @classmethod
+    def of(cls, planned: PlannedBand) -> TrainedBand:
+        rows = as_matrix(planned.weight.parameter.data)[planned.start : planned.stop]
+        return cls(planned, make_codebook(rows, planned.spec, planned.weight.gates))
+
+    @property
+    def name(self) -> str:
+        """The parameter's name, with the rows where the band is not the whole of it."""
+        whole = self.planned.start == 0 and self.planned.stop == self.planned.weight.rows
+        return self.planned.weight.name + ("" if whole else f"[{self.planned.start}:{self.planned.stop}]")
+
+    def weight(self) -> Tensor:
+        """The band's weights as they stand in the parameter, an (R, C) view without gradient."""
+        return self.rows(self.planned.weight.parameter.data)
+
+    def rows(self, tensor: Tensor) -> Tensor:
+        """The band's (R, C) part of a tensor shaped as the parameter."""
+        return as_matrix(tensor)[self.planned.start : self.planned.stop]
+
+    def estimate(self) -> None:
+        """Take levels and scales anew from the weights as they stand."""
+        self.codebook = make_codebook(self.weight(), self.planned.spec, self.planned.weight.gates)
+
+    @torch.no_grad()
+    def pack(self) -> Band:
+        """Snap the weights and store their codes; decoding gives back what the parameter now holds, bit for bit."""
+        weight = self.weight()
+        codes = self.codebook.assign(weight)
+        weight.copy_(self.codebook.decode(codes))
+        scale = self.codebook.scale.cpu()
+        exact = self.planned.spec.scale_dtype == "float16" and scale_dtype(scale) is torch.float16
+        return make_band(
+            codes.cpu().numpy(),
+            self.codebook.levels.cpu().numpy(),
+            (scale.half() if exact else scale).numpy(),
+            bits=self.planned.spec.bits,
+            kind=self.planned.spec.kind,
+            grouping=self.planned.spec.grouping,
+            start=self.planned.start,
+        )

@@ -1,0 +1,60 @@
+"""The arms that every claim is compared with, on the same footing: same plan, session, steps and file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from sottovoce.errors import ConfigError
+from sottovoce.schemes.s8bqat import S8BQAT
+from sottovoce.schemes.schedule import is_event
+from sottovoce.schemes.session import Session
+
+
+@dataclass(frozen=True)
+class PTQ:
+    """Post-training quantization: training, if there is any, is plain; levels are taken at the end and weights rounded once."""
+
+    def after_step(self, session: Session) -> None:
+        if session.step == session.total_steps:
+            for band in session.bands:
+                band.estimate()
+
+    def penalty(self, session: Session) -> Tensor | None:
+        return None
+
+
+@dataclass(frozen=True)
+class StraightThrough:
+    """Forward and backward on quantized weights, the gradient passed straight through to the latents.
+
+    start: share of the run at which it begins. refit: steps between re-estimations of levels and scales.
+    (Bengio et al. 2013, arXiv 1308.3432; "modified BP" of Xu et al. 2021.)
+    """
+
+    start: float = 0.0
+    refit: int | None = 50
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.start <= 1 or (self.refit is not None and self.refit < 1):
+            raise ConfigError(f"start must be a share of the run and refit a number of steps, found {self.start} and {self.refit}")
+
+    def after_step(self, session: Session) -> None:
+        session.hold(session.progress >= self.start)
+        if is_event(session.step, session.total_steps, self.refit):
+            for band in session.bands:
+                band.estimate()
+
+    def penalty(self, session: Session) -> Tensor | None:
+        return None
+
+
+def linear_qat(**changes: Any) -> S8BQAT:
+    """Linear quantization-aware training: the absolute-cosine pull on evenly spaced levels, no hard compressor before the end.
+
+    The plan decides the grid: kind ``linear`` is the published one, fixed whatever the weights; ``uniform`` has a
+    least-squares scale. (ACosR; the "linear QAT" rows of S8BQAT's table 2.)
+    """
+    return S8BQAT(**{"period": None, "finish": None, **changes})

@@ -1,0 +1,59 @@
+"""From a trained model to a packed one."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from sottovoce.packed import PackedMatrix, PackedModel
+from sottovoce.schemes.bands import TrainedBand
+
+
+@torch.no_grad()
+def pack_model(model: nn.Module, bands: list[TrainedBand], float_dtype: str = "float16") -> PackedModel:
+    """Codes for every planned weight; parameters that stay float are rounded, in the model too, so both are equal.
+
+    float_dtype: ``float16`` or ``float32`` for biases, norms and weights outside the plan; a parameter that float16
+    cannot hold (overflow, or magnitudes all below its normal range) stays float32, and so do buffers.
+    """
+    matrices = _matrices(bands)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    first: dict[int, str] = {}
+    tensors: dict[str, PackedMatrix | np.ndarray] = {}
+    aliases: dict[str, str] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        known = first.setdefault(id(value), name)
+        if known != name:
+            aliases[name] = known
+        elif id(value) in matrices:
+            tensors[name] = matrices[id(value)]
+        else:
+            tensors[name] = _array(value.data, float_dtype if name in parameters else "float32")
+    return PackedModel(tensors=tensors, aliases=aliases)
+
+
+def pack_float(model: nn.Module) -> PackedModel:
+    """The model as it is, in float32: the reference that a compressed file is compared with."""
+    return pack_model(model, [], "float32")
+
+
+def _matrices(bands: list[TrainedBand]) -> dict[int, PackedMatrix]:
+    parts: dict[int, list[TrainedBand]] = {}
+    for band in bands:
+        parts.setdefault(id(band.planned.weight.parameter), []).append(band)
+    return {
+        key: PackedMatrix(tuple(group[0].planned.weight.parameter.shape), tuple(band.pack() for band in group))
+        for key, group in parts.items()
+    }
+
+
+def _array(value: Tensor, dtype: str) -> np.ndarray:
+    if value.is_floating_point():
+        if dtype == "float16":
+            half = value.half()
+            if bool(half.isfinite().all()) and torch.allclose(half.float(), value.float(), rtol=2**-9, atol=1e-6):
+                value.copy_(half)
+                return half.cpu().numpy()
+        value = value.float()
+    return value.detach().cpu().numpy().copy()

@@ -1,0 +1,124 @@
+"""S8BQAT: a multi-regional absolute-cosine regularizer and a periodic hard compressor (Zhen et al., Interspeech 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sottovoce.errors import ConfigError
+from sottovoce.schemes.schedule import crossed, is_event, ramp
+from sottovoce.schemes.session import Session
+
+
+@dataclass(frozen=True)
+class S8BQAT:
+    """Weights are drawn to their codebook's levels while training, and snapped to them at the end.
+
+    form: ``decoupled`` moves weights after the optimizer's step, ``strength * learning rate`` local gaps at most;
+        ``published`` is the paper's penalty, for the user's loss through ``session.penalty()``, summed over weights.
+    strength: k of the decoupled pull, or lambda of the published penalty (the paper's best: 5e-4).
+    start, full: shares of the run between which the strength grows linearly from nothing.
+    period: steps between hard compressions (tau); None for none before the end. ``estimate`` takes the levels anew at
+        each of them.
+    levels_at: share of the run at which levels are taken anew, once; None keeps those of the beginning.
+    finish: share of the run from which forward and backward see snapped weights (straight-through); None for never.
+        ``refit``: steps between re-estimations of the levels in that phase; None keeps them.
+    calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
+        is this.
+
+    The published penalty is flat at a level and steepest beside the border between cells: strong or early, it freezes
+    the assignment of the first hour. Hence the late start and the slow ramp. Raises ConfigError for settings out of range.
+    """
+
+    form: str = "decoupled"
+    strength: float = 10.0
+    start: float = 0.3
+    full: float = 1.0
+    period: int | None = None
+    estimate: bool = True
+    levels_at: float | None = None
+    finish: float | None = 0.6
+    refit: int | None = None
+    calibrate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.form not in ("decoupled", "published"):
+            raise ConfigError(f"form must be 'decoupled' or 'published', found {self.form!r}")
+        if self.strength < 0:
+            raise ConfigError(f"strength must not be negative, found {self.strength}")
+        if not 0 <= self.start <= self.full:
+            raise ConfigError(f"start and full must be shares of the run in order, found {self.start} and {self.full}")
+        for name in ("period", "refit"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be a positive number of steps, found {getattr(self, name)}")
+        if self.calibrate is not None and self.form != "published":
+            raise ConfigError("calibrate sets the lambda of the published form; the decoupled pull is in units of the gap")
+
+    @classmethod
+    def published(cls, total_steps: int, **changes: Any) -> S8BQAT:
+        """The paper's settings: lambda 5e-4 from the first step, hard compression about every 0.29 of the run (tau 35 of 120)."""
+        period = max(1, round(0.29 * total_steps))
+        settings = {"form": "published", "strength": 5e-4, "start": 0.0, "full": 0.0, "period": period, "estimate": False, "finish": None}
+        return cls(**{**settings, **changes})
+
+    def after_step(self, session: Session) -> None:
+        step, total = session.step, session.total_steps
+        if self.levels_at is not None and crossed(step, total, self.levels_at):
+            for band in session.bands:
+                band.estimate()
+        if self.form == "published":
+            self._calibrate(session)
+        share = ramp(session.progress, self.start, self.full)
+        for band in session.bands:
+            if self.form == "decoupled" and share > 0:
+                band.codebook.pull_(band.weight(), self.strength * share * session.rate(band))
+            elif share > 0:
+                band.codebook.clip_(band.weight())
+        if is_event(step, total, self.period):
+            session.hard_compress(estimate=self.estimate)
+        finishing = self.finish is not None and session.progress >= self.finish
+        if finishing and is_event(step, total, self.refit):
+            for band in session.bands:
+                band.estimate()
+        session.hold(finishing)
+
+    def penalty(self, session: Session) -> Tensor | None:
+        """lambda times the penalty summed over weights, or None in the decoupled form."""
+        if self.form != "published":
+            return None
+        strength = self._strength(session) * ramp(session.progress, self.start, self.full)
+        if strength == 0:
+            return None
+        terms = [_Penalty.apply(band.rows(band.planned.weight.parameter), band) for band in session.bands]
+        return strength * torch.stack(terms).sum()
+
+    def _strength(self, session: Session) -> float:
+        """lambda; zero until the first step has been seen when it is calibrated."""
+        return self.strength if self.calibrate is None else session.values.get("lambda", 0.0)
+
+    def _calibrate(self, session: Session) -> None:
+        if self.calibrate is None or "lambda" in session.values:
+            return
+        task = [band.planned.weight.parameter.grad for band in session.bands]
+        task_power = sum(float(g.square().sum()) for g in task if g is not None)
+        pulls = [band.codebook.penalty(band.weight())[1] for band in session.bands]
+        pull_power = sum(float(g.square().sum()) for g in pulls)
+        if task_power > 0 and pull_power > 0:
+            session.values["lambda"] = self.calibrate * (task_power / pull_power) ** 0.5
+
+
+class _Penalty(torch.autograd.Function):
+    """Sum of the absolute-cosine penalty over a band; its gradient is found in the same pass as its value."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, band: Any) -> Tensor:
+        total, gradient = band.codebook.penalty(weight)
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
+        return upstream[0] * ctx.saved_tensors[0], None

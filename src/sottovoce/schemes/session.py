@@ -1,0 +1,222 @@
+"""The session: compression beside a training loop that stays the user's.
+
+It hooks the optimizer and touches nothing else. Before a step the parameters hold what the forward should see; the
+optimizer moves the latents; after the step the scheme acts on them and, where it asks for that, quantized weights take
+their place again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from sottovoce.errors import PlanError
+from sottovoce.packed import PackedModel
+from sottovoce.quant.codebook import Codebook
+from sottovoce.quant.plan import BitPlan
+from sottovoce.schemes.bands import TrainedBand
+from sottovoce.schemes.packing import pack_model
+from sottovoce.schemes.scheme import Scheme
+
+
+def compress(
+    model: nn.Module,
+    plan: BitPlan,
+    scheme: Scheme,
+    *,
+    optimizer: Optimizer | None = None,
+    total_steps: int | None = None,
+) -> Session:
+    """Begin compressing ``model`` as ``plan`` says, by ``scheme``.
+
+    Levels are taken from the weights as they stand. Without an optimizer nothing is trained: ``finish()`` rounds and
+    packs. ``total_steps``: optimizer steps of the run, which every schedule is a share of.
+
+    Raises PlanError for a plan that does not fit the model, or when weights that should train are not the optimizer's.
+    """
+    return Session(model, plan, scheme, optimizer, total_steps)
+
+
+class Session:
+    """Owns the latents, the step count and the hooks; made by ``compress``."""
+
+    def __init__(
+        self, model: nn.Module, plan: BitPlan, scheme: Scheme, optimizer: Optimizer | None, total_steps: int | None
+    ) -> None:
+        if optimizer is not None and (total_steps is None or total_steps < 1):
+            raise PlanError(f"total_steps must be a positive number of optimizer steps, found {total_steps!r}")
+        self.model = model
+        self.plan = plan
+        self.scheme = scheme
+        self.total_steps = total_steps or 1
+        self.step = 0
+        self.events: list[dict[str, Any]] = []
+        self.values: dict[str, float] = {}
+        self.bands = [TrainedBand.of(planned) for planned in plan.resolve(model)]
+        self._latents: dict[nn.Parameter, Tensor] = {}
+        self._hold = False
+        self._groups = _parameter_groups(optimizer, self.bands) if optimizer else {}
+        self._hooks = []
+        if optimizer is not None:
+            self._hooks = [
+                optimizer.register_step_pre_hook(self._before_step),
+                optimizer.register_step_post_hook(self._after_step),
+            ]
+
+    # -- what schemes use --
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done, 0 to 1."""
+        return min(self.step / self.total_steps, 1.0)
+
+    def rate(self, band: TrainedBand) -> float:
+        """Learning rate of the band's parameter group at this step."""
+        return float(self._groups[band.planned.weight.parameter]["lr"])
+
+    def hold(self, on: bool) -> None:
+        """From now on, forward and backward see quantized weights and the optimizer moves the latents (straight-through)."""
+        self._hold = on
+
+    @torch.no_grad()
+    def hard_compress(self, *, estimate: bool = False) -> None:
+        """Overwrite the weights by their nearest centroids and log the share that was there already (S8BQAT, section 2.4)."""
+        for band in self.bands:
+            if estimate:
+                band.estimate()
+        self.events.append({"step": self.step, "hit_rate": self.hit_rates()})
+        for band in self.bands:
+            band.codebook.snap_(band.weight())
+
+    def hit_rates(self, epsilon: float = 1 / 1024) -> dict[str, float]:
+        """Share of each band's weights within ``epsilon`` of a level."""
+        return {band.name: band.codebook.hit_rate(self._latent_rows(band), epsilon) for band in self.bands}
+
+    def clip_rates(self) -> dict[str, float]:
+        """Share of each band's weights beyond the outer levels."""
+        return {band.name: band.codebook.clip_rate(self._latent_rows(band)) for band in self.bands}
+
+    # -- what the user calls --
+
+    def penalty(self) -> Tensor:
+        """Penalty to add to the loss where the scheme has one; zero otherwise."""
+        term = self.scheme.penalty(self)
+        return term if term is not None else torch.zeros((), device=self.bands[0].weight().device)
+
+    def finish(self, *, float_dtype: str = "float16") -> PackedModel:
+        """End the session: snap every planned weight, round what stays float to ``float_dtype``, pack, remove the hooks.
+
+        The model afterwards computes with exactly the numbers that the file decodes to.
+        """
+        self.close()
+        return pack_model(self.model, self.bands, float_dtype)
+
+    def close(self) -> None:
+        """Remove the hooks and leave latent weights in the parameters."""
+        self._release()
+        self._hold = False
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def latent(self, name: str) -> Tensor | None:
+        """The latent weights of a parameter whose quantized ones are in place, by name; None where they are the same."""
+        for band in self.bands:
+            if name in (band.planned.weight.name, *band.planned.weight.aliases):
+                return self._latents.get(band.planned.weight.parameter)
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Step, events, codebooks and latents: what resuming in mid-run needs beside the model and the optimizer."""
+        return {
+            "step": self.step,
+            "events": list(self.events),
+            "values": dict(self.values),
+            "hold": self._hold,
+            "codebooks": {band.name: {"levels": band.codebook.levels, "scale": band.codebook.scale} for band in self.bands},
+            "latents": {
+                band.planned.weight.name: self._latents[band.planned.weight.parameter].clone()
+                for band in self.bands
+                if band.planned.weight.parameter in self._latents
+            },
+        }
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up a saved state. Raises PlanError when it was saved under another plan."""
+        names = {band.name for band in self.bands}
+        if set(state["codebooks"]) != names:
+            raise PlanError(f"session state is of another plan: it lacks or adds {sorted(names ^ set(state['codebooks']))}")
+        self._release()
+        self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
+        for band in self.bands:
+            saved, old = state["codebooks"][band.name], band.codebook
+            device = old.levels.device
+            band.codebook = Codebook(saved["levels"].to(device), saved["scale"].to(device), old.bits, old.kind, old.grouping)
+            latent = state["latents"].get(band.planned.weight.name)
+            if latent is not None:
+                band.planned.weight.parameter.data.copy_(latent)
+        self._hold = state["hold"]
+        if self._hold:
+            self._quantize()
+
+    # -- hooks --
+
+    def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Put the latents back; a closure, which runs the forward inside the step, sees quantized weights instead."""
+        if not self._hold:
+            return None
+        if kwargs.get("closure") is not None:
+            return args, {**kwargs, "closure": self._on_quantized(kwargs["closure"])}
+        if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer itself
+            return (args[0], self._on_quantized(args[1]), *args[2:]), kwargs
+        self._release()
+        return None
+
+    def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._release()
+        self.step += 1
+        with torch.no_grad():
+            self.scheme.after_step(self)
+        if self._hold:
+            self._quantize()
+
+    def _on_quantized(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        def wrapped() -> Any:
+            if self._hold and not self._latents:
+                self._quantize()
+            result = closure()
+            self._release()
+            return result
+
+        return wrapped
+
+    @torch.no_grad()
+    def _quantize(self) -> None:
+        for band in self.bands:
+            parameter = band.planned.weight.parameter
+            if parameter not in self._latents:
+                self._latents[parameter] = parameter.detach().clone()
+            band.codebook.snap_(band.weight())
+
+    @torch.no_grad()
+    def _release(self) -> None:
+        for parameter, latent in self._latents.items():
+            parameter.data.copy_(latent)
+        self._latents = {}
+
+    def _latent_rows(self, band: TrainedBand) -> Tensor:
+        latent = self._latents.get(band.planned.weight.parameter)
+        return band.weight() if latent is None else band.rows(latent)
+
+
+def _parameter_groups(optimizer: Optimizer, bands: list[TrainedBand]) -> dict[nn.Parameter, dict[str, Any]]:
+    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+    for band in bands:
+        if band.planned.weight.parameter not in groups:
+            raise PlanError(f"{band.name}: planned, but not among the optimizer's parameters; add it or leave it out of the plan")
+    return groups

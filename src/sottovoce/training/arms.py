@@ -1,0 +1,156 @@
+"""Arms of a comparison: each starts from the same trained module, sees the same batches, rates and steps, and ends as a file.
+
+The control trains like the others and stays in float32; post-training quantization rounds what the control ended with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save
+
+from sottovoce.data.datamodule import SpeechDataModule
+from sottovoce.decoding.tokens import Tokenizer
+from sottovoce.errors import ConfigError
+from sottovoce.packed import PackedModel, RnntArchitecture, load_model
+from sottovoce.quant import BitPlan
+from sottovoce.schemes import PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
+from sottovoce.training.allocator import keep_freed_memory
+from sottovoce.training.callback import CompressionCallback
+from sottovoce.training.config import CompressionConfig, Recipe
+from sottovoce.training.module import RnntModule
+from sottovoce.training.phases import fit
+from sottovoce.training.run import Run, write_file
+
+_SCHEMES: dict[str, Callable[..., Scheme]] = {
+    "s8bqat": S8BQAT,
+    "linear_qat": linear_qat,
+    "straight_through": StraightThrough,
+    "ptq": PTQ,
+}
+_KINDS = {"linear_qat": "uniform"}  # evenly spaced levels with a least-squares scale
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm: the run that it starts from, how it is compressed (None: the float32 control), and where it goes.
+
+    module: the trained module's weights, as ``train`` or an earlier arm left them. Everything here can be sent to
+    another process.
+    """
+
+    recipe: Recipe
+    data: Path
+    base: Path
+    module: Path
+    folder: Path
+    compression: CompressionConfig | None
+    seed: int
+    threads: int = 1
+    validate: bool = False
+    progress: bool = False
+
+
+def carry_out(job: Job) -> Path:
+    """Train the arm (post-training quantization trains nothing), write its file, and return the file's path.
+
+    A finished arm is not done again; an interrupted one resumes at its last epoch. Raises ConfigError when the folder
+    holds an arm of other settings.
+    """
+    run = Run.begin(job.folder, _settings(job))
+    if run.model.exists():
+        return run.model
+    torch.set_num_threads(job.threads)
+    keep_freed_memory()
+    base = load_model(job.base / "model.safetensors")
+    module = load_module(job.recipe, base, job.module)
+    packed = _ptq(job, module) if job.compression and job.compression.scheme == "ptq" else _train(job, module, run)
+    describe(packed, base, job).save(run.model)
+    return run.model
+
+
+def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> RnntModule:
+    """The trained module that an arm starts from, auxiliary heads included."""
+    architecture = RnntArchitecture.from_dict(base.architecture)
+    tokenizer = Tokenizer(base.tokenizer or b"")
+    module = RnntModule(architecture, tokenizer, recipe.training, recipe.compression.phase)
+    try:
+        module.load_state_dict(load_file(weights))
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"{weights}: expected this recipe's trained weights ({str(error).splitlines()[0]})") from error
+    return module
+
+
+def plan_for(settings: CompressionConfig, model: torch.nn.Module) -> BitPlan:
+    """The plan that a recipe's compression section describes."""
+    kind = settings.kind or _KINDS.get(settings.scheme)
+    return BitPlan.uniform(model, settings.bits, kind=kind, grouping=settings.grouping)
+
+
+def scheme_for(settings: CompressionConfig) -> Scheme:
+    """The scheme that a recipe's compression section describes. Raises ConfigError for an option it does not have."""
+    try:
+        return _SCHEMES[settings.scheme](**settings.options)
+    except TypeError as error:
+        raise ConfigError(f"compression.options: {settings.scheme}: {str(error).split('() ')[-1]}") from error
+
+
+def describe(packed: PackedModel, base: PackedModel, job: Job) -> PackedModel:
+    """The packed model with what it needs to run, taken from the base, and how it came about."""
+    made: dict[str, Any] = {"seed": job.seed, "recipe": job.recipe.name, "recipe_hash": job.recipe.digest()}
+    if job.compression:
+        made |= {"scheme": job.compression.scheme, "bits": job.compression.bits}
+    return replace(packed, architecture=base.architecture, input=base.input, tokenizer=base.tokenizer, provenance=made)
+
+
+def _ptq(job: Job, module: RnntModule) -> PackedModel:
+    settings = job.compression or job.recipe.compression
+    session = compress(module.model, plan_for(settings, module.model), PTQ())
+    return session.finish(float_dtype=settings.float_dtype)
+
+
+def _train(job: Job, module: RnntModule, run: Run) -> PackedModel:
+    data = SpeechDataModule(job.data, module.tokenizer, config=replace(job.recipe.data, seed=job.seed))
+    callback = None
+    if job.compression:
+        plan = plan_for(job.compression, module.model)
+        write_file(run.plan, plan.to_json())
+        callback = CompressionCallback(plan, scheme_for(job.compression), submodule="model")
+    fit(
+        module,
+        data,
+        module.phase,
+        job.recipe.training.model_copy(update={"averaging": None, "patience": None}),
+        job.folder,
+        seed=job.seed,
+        validate=job.validate,
+        progress=job.progress,
+        callbacks=[callback] if callback else [],
+    )
+    if callback and job.compression:
+        return callback.session.finish(float_dtype=job.compression.float_dtype)
+    save_module(module, job.folder)
+    return pack_float(module.model)
+
+
+def save_module(module: RnntModule, folder: Path) -> Path:
+    """The module's weights, heads included, beside the run's file; what an arm starts from."""
+    path = folder / "module.safetensors"
+    write_file(path, save({k: v.detach().cpu().clone() for k, v in module.state_dict().items()}))
+    return path
+
+
+def _settings(job: Job) -> dict[str, Any]:
+    """What decides the arm's outcome; the number of threads does not."""
+    return {
+        "recipe": job.recipe.model_dump(mode="json"),
+        "data": str(job.data.resolve()),
+        "base": str(job.base.resolve()),
+        "module": str(job.module.resolve()),
+        "compression": job.compression.model_dump(mode="json") if job.compression else None,
+        "seed": job.seed,
+    }

@@ -1,0 +1,78 @@
+"""The session as a Lightning callback: compression beside any LightningModule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from sottovoce.errors import PlanError
+from sottovoce.quant import BitPlan
+from sottovoce.schemes import Scheme, Session, compress
+
+
+class CompressionCallback(pl.Callback):
+    """Compress ``pl_module`` (or the part of it named ``submodule``) while it trains.
+
+    After ``trainer.fit`` call ``callback.session.finish()`` for the packed model. Checkpoints hold latent weights and
+    the session's state, so a run resumes where it stopped. The scheme's penalty, if it has one, is added to the
+    gradients before they are clipped. One optimizer only.
+    """
+
+    def __init__(self, plan: BitPlan, scheme: Scheme, submodule: str | None = None) -> None:
+        self.plan = plan
+        self.scheme = scheme
+        self.submodule = submodule
+        self._session: Session | None = None
+        self._saved: dict[str, Any] | None = None
+
+    @property
+    def session(self) -> Session:
+        """The session; PlanError before training has begun."""
+        if self._session is None:
+            raise PlanError("the compression session begins with trainer.fit()")
+        return self._session
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if len(trainer.optimizers) != 1:
+            raise PlanError(f"compression hooks one optimizer, found {len(trainer.optimizers)}")
+        model = self._model(pl_module)
+        steps = trainer.estimated_stepping_batches
+        if not isinstance(steps, int):
+            raise PlanError("schedules are shares of a run: give the Trainer max_epochs or max_steps")
+        self._session = compress(model, self.plan, self.scheme, optimizer=trainer.optimizers[0], total_steps=steps)
+        if self._saved is not None:
+            self._session.load_state_dict(self._saved)
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+        penalty = self.scheme.penalty(self.session)
+        if penalty is not None:
+            penalty.backward()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        rates = self.session.hit_rates()
+        pl_module.log("hit_rate", sum(rates.values()) / len(rates))
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+        prefix = f"{self.submodule}." if self.submodule else ""
+        for name in list(checkpoint["state_dict"]):
+            latent = self.session.latent(name.removeprefix(prefix)) if name.startswith(prefix) else None
+            if latent is not None:
+                checkpoint["state_dict"][name] = latent.detach().clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.session.state_dict() if self._session else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._saved = state_dict or None
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def _model(self, pl_module: pl.LightningModule) -> nn.Module:
+        return pl_module.get_submodule(self.submodule) if self.submodule else pl_module
+

@@ -1,0 +1,95 @@
+"""The comparison that ``demo`` runs: one trained model, every arm forked from it, each judged by running its file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from sottovoce.evaluation.results import ResultRow, System, result_rows
+from sottovoce.packed import file_sizes
+from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.config import CompressionConfig, Recipe
+from sottovoce.training.run import Run, write_file
+from sottovoce.training.scoring import scored_once
+
+CONTROL = "fp32"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table: ``scheme`` None is the float32 control."""
+
+    system: str
+    bits: int
+    scheme: str | None
+
+    @property
+    def name(self) -> str:
+        return self.system if self.system in (CONTROL, "int8") else f"{self.system}-{self.bits}"
+
+
+def default_arms(widths: Iterable[int] = (5, 4, 3)) -> list[Arm]:
+    """fp32, int8, and at each width PTQ, linear QAT and S8BQAT."""
+    arms = [Arm(CONTROL, 32, None), Arm("int8", 8, "ptq")]
+    return arms + [Arm(system, bits, system) for bits in widths for system in ("ptq", "linear_qat", "s8bqat")]
+
+
+def compare(
+    recipe: Recipe, data: Path, base: Run, out: Path, arms: list[Arm], *, split: str = "test", workers: int = 2, done: Callable[[str], None] = lambda name: None
+) -> list[ResultRow]:
+    """Train and score every arm, ``workers`` at a time with one thread each, and write ``out/results.json``.
+
+    Finished arms are taken as they are. Arms that round the control wait for it; ``done`` is called with each name.
+    """
+    jobs = {arm.name: _job(arm, recipe, data, base, out) for arm in arms}
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for name in _in_order(pool, arms, jobs, data, split):
+            done(name)
+    systems = [_system(arm, jobs[arm.name], data, split, recipe.seed) for arm in arms]
+    rows = result_rows(systems, split, CONTROL)
+    write_file(out / "results.json", json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
+    return rows
+
+
+def _job(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
+    settings = None
+    if arm.scheme:
+        options = recipe.compression.options if arm.scheme == recipe.compression.scheme else {}
+        settings = CompressionConfig(bits=arm.bits, scheme=arm.scheme, options=options, phase=recipe.compression.phase)  # type: ignore[arg-type]
+    rounded = arm.scheme == "ptq"
+    module = out / "arms" / CONTROL / "module.safetensors" if rounded else base.module
+    return Job(recipe, data, base.folder, module, out / "arms" / arm.name, settings, recipe.seed)
+
+
+def _in_order(
+    pool: ProcessPoolExecutor, arms: list[Arm], jobs: dict[str, Job], data: Path, split: str
+) -> Iterator[str]:
+    """Names of the arms as they finish: trained arms first, the control at their head, then those that round it."""
+    trained = [arm.name for arm in arms if arm.scheme != "ptq"]
+    rounded = [arm.name for arm in arms if arm.scheme == "ptq"]
+    names: dict[Future[None], str] = {pool.submit(_train_and_score, jobs[n], data, split): n for n in trained}
+    for future in as_completed(names):
+        future.result()
+        yield names[future]
+    names = {pool.submit(_train_and_score, jobs[n], data, split): n for n in rounded}
+    for future in as_completed(names):
+        future.result()
+        yield names[future]
+
+
+def _train_and_score(job: Job, data: Path, split: str) -> None:
+    scored_once(carry_out(job), data, split, _hypotheses(job, split))
+
+
+def _system(arm: Arm, job: Job, data: Path, split: str, seed: int) -> System:
+    model = job.folder / "model.safetensors"
+    found = scored_once(model, data, split, _hypotheses(job, split))
+    return System(arm.system, arm.bits, seed, found, file_sizes(model))
+
+
+def _hypotheses(job: Job, split: str) -> Path:
+    return job.folder / f"{split}.jsonl"

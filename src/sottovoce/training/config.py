@@ -1,0 +1,169 @@
+"""A recipe: one experiment as data, checked before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from sottovoce.data.datamodule import DataConfig
+from sottovoce.errors import ConfigError
+from sottovoce.packed import RnntArchitecture
+from sottovoce.quant.spec import KINDS
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt option must not pass unseen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TokenizerConfig(Section):
+    """Sentencepiece units trained on the training transcripts."""
+
+    kind: Literal["unigram", "bpe", "char"] = "bpe"
+    vocabulary: int = Field(64, ge=4, le=65536)
+
+
+class ModelConfig(Section):
+    """Sizes of the RNN-T; see ``RnntArchitecture``."""
+
+    stack: int = 4
+    stride: int = 2
+    encoder_layers: int = 2
+    encoder_units: int = 256
+    layer_norm: bool = True
+    reduction: int = 2
+    reduction_after: int = 1
+    embedding: int = 128
+    predictor_layers: int = 1
+    predictor_units: int = 128
+    joiner_units: int = 128
+
+    def architecture(self, features: int, vocabulary: int) -> RnntArchitecture:
+        return RnntArchitecture(features=features, vocabulary=vocabulary, **self.model_dump())
+
+
+class PhaseConfig(Section):
+    """One stretch of training: a warm-up, then a cosine from ``learning_rate`` to ``floor`` times it."""
+
+    epochs: int = Field(8, ge=1)
+    learning_rate: float = Field(2e-3, gt=0)
+    warmup_steps: int = Field(100, ge=0)
+    floor: float = Field(0.02, ge=0, le=1)
+    weight_decay: float = Field(1e-4, ge=0)
+
+
+class TrainingConfig(Section):
+    """What holds for every phase."""
+
+    betas: tuple[float, float] = (0.9, 0.98)
+    clip: float = Field(5.0, gt=0)
+    dropout: float = Field(0.15, ge=0, lt=1)
+    ctc: float = Field(0.3, ge=0)
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    averaging: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
+    patience: int | None = Field(None, ge=1, description="epochs without a better dev WER before training stops")
+    validate_every: int = Field(1, ge=1, description="epochs between dev evaluations")
+
+
+class CompressionConfig(Section):
+    """How a trained run is compressed: the plan's defaults, the scheme and its options, and the phase that it trains for."""
+
+    bits: int = Field(5, ge=1, le=8)
+    kind: Literal[KINDS] | None = None  # type: ignore[valid-type]
+    grouping: Literal["tensor", "gate", "row"] = "tensor"
+    scheme: Literal["s8bqat", "linear_qat", "straight_through", "ptq"] = "s8bqat"
+    options: dict[str, Any] = Field(default_factory=dict)
+    float_dtype: Literal["float16", "float32"] = "float16"
+    phase: PhaseConfig = PhaseConfig(epochs=3, learning_rate=1e-3, warmup_steps=20, weight_decay=0.0)
+
+
+class Recipe(Section):
+    """One experiment. ``corpus`` names what ``data prepare`` makes for it and with which options."""
+
+    name: str
+    seed: int = 0
+    corpus: dict[str, Any] = Field(default_factory=dict)
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    phase: PhaseConfig = PhaseConfig()
+    compression: CompressionConfig = CompressionConfig()
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data(cls, value: Any) -> Any:
+        return DataConfig.from_dict(value) if isinstance(value, dict) else value
+
+    def digest(self) -> str:
+        """Hash of everything in the recipe."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe; ``overrides`` are ``a.b=value`` with YAML values. A bare name finds a recipe that ships with the package.
+
+    Raises ConfigError naming the file or the option.
+    """
+    file = _find(Path(path))
+    try:
+        data = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: cannot read the recipe ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a recipe of keys and values, found {type(data).__name__}")
+    for override in overrides or []:
+        apply_override(data, override)
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
+    """Check a recipe's values. Raises ConfigError naming the source, the key, and what was found there."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(x) for x in first["loc"])
+        raise ConfigError(f"{source}: {where}: {first['msg']}, found {first.get('input')!r}") from error
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("sottovoce") / "recipes"
+    return sorted(x.name.removesuffix(".yaml") for x in folder.iterdir() if x.name.endswith(".yaml"))
+
+
+def _find(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if path.exists():
+        raise ConfigError(f"{path}: expected a recipe file, found a folder")
+    name = path.name.removesuffix(".yaml")
+    if name in shipped_recipes():
+        return Path(str(resources.files("sottovoce") / "recipes" / f"{name}.yaml"))
+    raise ConfigError(f"{path}: no such recipe; the package has {', '.join(shipped_recipes())}")
+
+
+def apply_override(data: dict[str, Any], override: str) -> None:
+    """Set ``a.b=value`` in nested settings, the value read as YAML. Raises ConfigError for another form."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: expected key.subkey=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not YAML") from error
+    *parents, last = key.split(".")
+    for name in parents:
+        data = data.setdefault(name, {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"--set {override}: {name} holds a value, not a section")
+    data[last] = value

@@ -1,0 +1,100 @@
+"""The RNN-T as a LightningModule: loss, optimizer, and the dev word error rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sottovoce.decoding.greedy import greedy_search
+from sottovoce.decoding.tokens import Tokenizer
+from sottovoce.evaluation.wer import score
+from sottovoce.losses import check_joint_memory, rnnt_loss_from_logits
+from sottovoce.models import Rnnt, SteppingRnnt
+from sottovoce.packed import RnntArchitecture
+from sottovoce.training.config import PhaseConfig, TrainingConfig
+
+
+class RnntModule(pl.LightningModule):
+    """Trains ``model`` for one phase. Logs ``train_loss``, ``dev_loss`` (nats an utterance) and ``dev_wer`` (percent).
+
+    Batches are those of ``SpeechDataModule``. The auxiliary CTC head is the module's, not the model's: it is never packed.
+    """
+
+    def __init__(
+        self, architecture: RnntArchitecture, tokenizer: Tokenizer, training: TrainingConfig, phase: PhaseConfig
+    ) -> None:
+        super().__init__()
+        self.training_config = training
+        self.phase = phase
+        self.tokenizer = tokenizer
+        self.model = Rnnt(architecture, training.dropout)
+        self.ctc_head = nn.Linear(architecture.joiner_units, architecture.vocabulary) if training.ctc > 0 else None
+        self._hypotheses: dict[str, str] = {}
+        self._references: dict[str, str] = {}
+
+    def set_cmvn(self, mean: Tensor, istd: Tensor) -> None:
+        """Global feature normalization, (F,) each, from training features."""
+        self.model.encoder.mean.copy_(mean)
+        self.model.encoder.istd.copy_(istd)
+
+    def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
+        loss = self._loss(batch)
+        self.log("train_loss", loss.detach(), batch_size=len(batch["ids"]), on_epoch=True, on_step=False)
+        return loss
+
+    def validation_step(self, batch: dict[str, Any], index: int) -> None:
+        n = len(batch["ids"])
+        self.log("dev_loss", self._loss(batch), batch_size=n, on_epoch=True, sync_dist=True)
+        stepping = SteppingRnnt(self.model)
+        frames, lengths = stepping.encode(batch["features"], batch["feature_lengths"])
+        for key, text, tokens in zip(batch["ids"], batch["texts"], greedy_search(stepping, frames, lengths), strict=True):
+            self._references[key] = text
+            self._hypotheses[key] = self.tokenizer.decode(tokens.best.tokens)
+
+    def on_validation_epoch_end(self) -> None:
+        if self._references:
+            results = score(self._references, self._hypotheses)
+            words = sum(r.errors.words for r in results)
+            self.log("dev_wer", 100.0 * sum(r.errors.errors for r in results) / max(words, 1), prog_bar=True, sync_dist=True)
+        self._references, self._hypotheses = {}, {}
+
+    def configure_optimizers(self) -> Any:
+        phase = self.phase
+        optimizer = torch.optim.AdamW(
+            self.parameters(),
+            lr=phase.learning_rate,
+            betas=self.training_config.betas,
+            weight_decay=phase.weight_decay,
+            fused=not torch.cuda.is_available() or None,
+        )
+        total = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total, phase))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _loss(self, batch: dict[str, Any]) -> Tensor:
+        """Mean over utterances of the RNN-T loss, plus the weighted CTC loss where there is a head."""
+        features, tokens = batch["features"], batch["tokens"]
+        architecture = self.model.architecture
+        frames_out = architecture.output_frames(features.shape[1])
+        shape = (len(tokens), frames_out, tokens.shape[1], architecture.vocabulary)
+        check_joint_memory(*shape, dtype=features.dtype, device=features.device)
+        logits, frames, lengths = self.model(features, batch["feature_lengths"], tokens)
+        loss = rnnt_loss_from_logits(logits, tokens, lengths, batch["token_lengths"], overwrite_logits=True)
+        if self.ctc_head is None:
+            return loss
+        log_probs = self.ctc_head(frames).float().log_softmax(-1).transpose(0, 1)  # (T', N, V)
+        ctc = F.ctc_loss(log_probs, tokens, lengths, batch["token_lengths"], reduction="none", zero_infinity=True)
+        return loss + self.training_config.ctc * ctc.mean()
+
+
+def rate(step: int, total: int, phase: PhaseConfig) -> float:
+    """Share of the peak learning rate at a step: linear warm-up, then a cosine down to the floor."""
+    if step < phase.warmup_steps:
+        return (step + 1) / phase.warmup_steps
+    done = (step - phase.warmup_steps) / max(total - phase.warmup_steps, 1)
+    return phase.floor + (1 - phase.floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

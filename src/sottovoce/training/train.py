@@ -1,0 +1,75 @@
+"""From a recipe and prepared data to a trained float32 run."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from sottovoce.data.datamodule import SpeechDataModule
+from sottovoce.data.tokenizer import train_tokenizer
+from sottovoce.data.utterances import split_texts
+from sottovoce.decoding.tokens import Tokenizer
+from sottovoce.schemes import pack_float
+from sottovoce.training.allocator import keep_freed_memory
+from sottovoce.training.arms import save_module
+from sottovoce.training.config import Recipe
+from sottovoce.training.module import RnntModule
+from sottovoce.training.phases import fit
+from sottovoce.training.run import Run, write_file
+
+
+def train(
+    recipe: Recipe, data_folder: Path, out: Path, *, devices: int = 1, threads: int | None = None, progress: bool = True
+) -> Run:
+    """Train a recipe's RNN-T on prepared data. The run folder ends with ``model.safetensors`` in float32.
+
+    A finished run is returned as it is; an interrupted one resumes at its last epoch. Raises ConfigError when the
+    folder holds a run of other settings, DataError when the data cannot be used.
+    """
+    run = Run.begin(out, {"recipe": recipe.model_dump(mode="json"), "data": str(data_folder.resolve()), "data_hash": _data_hash(data_folder)})
+    if run.model.exists():
+        return run
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    torch.manual_seed(recipe.seed)
+    tokenizer = _tokenizer(recipe, data_folder, run)
+    data = SpeechDataModule(data_folder, tokenizer, config=replace(recipe.data, seed=recipe.seed))
+    architecture = recipe.model.architecture(data.settings.bins, tokenizer.vocabulary)
+    module = RnntModule(architecture, tokenizer, recipe.training, recipe.phase)
+    module.set_cmvn(*(torch.from_numpy(x) for x in data.cmvn()))
+    fit(module, data, recipe.phase, recipe.training, out, seed=recipe.seed, devices=devices, progress=progress)
+    save_module(module, out)
+    packed = replace(
+        pack_float(module.model),
+        architecture=architecture.to_dict(),
+        input={"kind": "waveform", **data.settings.to_dict()},
+        tokenizer=tokenizer.model,
+        provenance={"seed": recipe.seed, "recipe": recipe.name, "recipe_hash": recipe.digest()},
+    )
+    packed.save(run.model)
+    return run
+
+
+def _tokenizer(recipe: Recipe, data_folder: Path, run: Run) -> Tokenizer:
+    """The run's tokenizer, trained on the training transcripts the first time."""
+    if not run.tokenizer.exists():
+        texts = split_texts(data_folder, "train")
+        model = train_tokenizer(texts, kind=recipe.tokenizer.kind, vocabulary=recipe.tokenizer.vocabulary)
+        write_file(run.tokenizer, model)
+    return Tokenizer(run.tokenizer.read_bytes())
+
+
+def _data_hash(folder: Path) -> str:
+    """Hash of the manifests, so that a run is not continued on other data; empty where there are none (refused later)."""
+    digest = hashlib.sha256()
+    for name in ("train", "dev", "test"):
+        path = folder / f"{name}.jsonl.gz"
+        digest.update(gzip.decompress(path.read_bytes()) if path.is_file() else b"")
+    return digest.hexdigest()[:16]
+
+

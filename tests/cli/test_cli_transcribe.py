@@ -1,0 +1,134 @@
+"""``transcribe`` and ``inspect`` on small random models."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import typer
+from safetensors.numpy import save_file
+from typer.testing import CliRunner
+
+from sottovoce.cli.inspect import inspect, snr_db
+from sottovoce.cli.transcribe import transcribe
+from sottovoce.errors import ConfigError, DataError, FormatError, SottovoceError
+from sottovoce.runtime import Recognizer
+
+tiny = runpy.run_path(str(Path(__file__).parents[1] / "runtime" / "tiny_rnnt.py"))
+app = typer.Typer()
+app.command()(transcribe)
+app.command()(inspect)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    tiny["speaking_model"]().save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two recordings of different formats and rates, one in a subfolder, beside a file that is no audio."""
+    folder = tmp_path / "speech"
+    (folder / "deeper").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    soundfile.write(folder / "b.flac", 0.3 * rng.normal(size=(8_000, 2)), 8_000)
+    soundfile.write(folder / "deeper" / "a.wav", 0.3 * rng.normal(size=16_000), 16_000)
+    (folder / "notes.txt").write_text("not audio")
+    return folder
+
+
+def run(*arguments: object) -> list[str]:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if isinstance(result.exception, SottovoceError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output.splitlines()
+
+
+def test_a_folder_is_transcribed_file_by_file(model: Path, folder: Path) -> None:
+    lines = [line.split("\t") for line in run("transcribe", model, folder)]
+    assert [name for name, _ in lines] == [str(folder / "b.flac"), str(folder / "deeper" / "a.wav")]
+    samples, rate = soundfile.read(folder / "deeper" / "a.wav", dtype="float32")
+    assert lines[1][1] == Recognizer(model).transcribe(samples, rate).text
+
+
+def test_nbest_lists_and_json(model: Path, folder: Path) -> None:
+    path = folder / "deeper" / "a.wav"
+    lines = [line.split("\t") for line in run("transcribe", model, path, "--method", "beam", "--nbest", 3)]
+    assert [line[1] for line in lines] == ["1", "2", "3"]
+    assert float(lines[0][2]) >= float(lines[1][2]) >= float(lines[2][2])
+    [line] = run("transcribe", model, path, "--method", "beam", "--nbest", 3, "--json", "--float-activations")
+    found = json.loads(line)
+    assert found["file"] == str(path)
+    assert len(found["tokens"]) == len(found["times"]) == len(found["log_probs"])
+    assert found["nbest"][0]["text"] == found["text"]
+
+
+def test_bad_audio_is_named(model: Path, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"notes\.txt"):
+        run("transcribe", model, folder / "notes.txt")
+    with pytest.raises(DataError, match=r"absent\.wav: expected an audio file or a folder"):
+        run("transcribe", model, folder / "absent.wav")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: expected audio files in this folder, found none"):
+        run("transcribe", model, tmp_path / "empty")
+    with pytest.raises(ConfigError, match="--nbest 3 needs --method beam"):
+        run("transcribe", model, folder, "--nbest", 3)
+    with pytest.raises(FormatError, match=r"notes\.txt"):
+        run("transcribe", folder / "notes.txt", folder)
+
+
+def test_inspect_lists_every_tensor_and_the_totals(model: Path) -> None:
+    report = json.loads("\n".join(run("inspect", model, "--json")))
+    packed = tiny["speaking_model"]()
+    rows = {row["name"]: row for row in report["tensors"]}
+    assert set(rows) == set(packed.tensors)
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(100)
+    assert rows["joiner.output.weight"]["bits"] == [4, 5]
+    assert rows["joiner.output.weight"]["bytes"] == packed.tensors["joiner.output.weight"].nbytes
+    assert rows["encoder.mean"]["kind"] == "float16"
+    assert report["file_bytes"] == model.stat().st_size
+    assert report["model_bytes"] == report["file_bytes"] - len(packed.tokenizer)
+    assert report["ratio"] == pytest.approx(4 * packed.parameters / report["model_bytes"])
+    table = "\n".join(run("inspect", model))
+    assert "parameters. File" in table
+
+
+def test_inspect_measures_against_a_reference(model: Path, tmp_path: Path) -> None:
+    packed, rng = tiny["speaking_model"](), np.random.default_rng(0)
+    name = "encoder.projection.weight"
+    weights = packed.decode(name)
+    noisy = weights + 0.01 * np.std(weights) * rng.normal(size=weights.shape)
+    plain = tmp_path / "plain.safetensors"
+    save_file({name: noisy.astype(np.float32), "step": np.zeros(1, np.int64)}, plain)
+    report = json.loads("\n".join(run("inspect", model, "--reference", plain, "--json")))
+    rows = {row["name"]: row["snr_db"] for row in report["tensors"]}
+    assert rows[name] == pytest.approx(40, abs=1.5)  # 20 log10(1 / 0.01)
+    assert rows["joiner.output.weight"] is None
+    report = json.loads("\n".join(run("inspect", model, "--reference", model, "--json")))
+    assert {row["name"]: row["snr_db"] for row in report["tensors"]}[name] == "inf"
+    assert "SNR" in "\n".join(run("inspect", model, "--reference", plain))
+
+
+def test_references_that_do_not_fit_are_named(model: Path, tmp_path: Path) -> None:
+    plain = tmp_path / "plain.safetensors"
+    save_file({"encoder.projection.weight": np.zeros((2, 2), np.float32)}, plain)
+    with pytest.raises(FormatError, match=r"encoder\.projection\.weight: expected shape"):
+        run("inspect", model, "--reference", plain)
+    plain.write_bytes(b"nonsense")
+    with pytest.raises(FormatError, match=r"plain\.safetensors: expected a safetensors file"):
+        run("inspect", model, "--reference", plain)
+    with pytest.raises(FormatError, match=r"absent\.safetensors"):
+        run("inspect", model, "--reference", tmp_path / "absent.safetensors")
+
+
+def test_snr_by_hand() -> None:
+    assert snr_db(np.float32([10, 0]), np.float32([9, 0])) == pytest.approx(20)
+    assert snr_db(np.float32([1, 2]), np.float32([1, 2])) == np.inf
+    assert snr_db(np.float32([0, 0]), np.float32([1, 2])) == -np.inf

@@ -1,0 +1,38 @@
+import pytest
+
+from sottovoce.errors import FormatError
+from sottovoce.packed import RnntArchitecture
+
+
+def test_dictionary_round_trip() -> None:
+    architecture = RnntArchitecture(features=80, vocabulary=30, reduction_after=2)
+    assert RnntArchitecture.from_dict(architecture.to_dict()) == architecture
+
+
+@pytest.mark.parametrize(
+    ("after", "widths", "last", "factor"),
+    [(0, [320, 256, 256], 256, 2), (1, [320, 512, 256], 256, 4), (3, [320, 256, 256], 512, 4)],
+)
+def test_where_the_reduction_widens(after: int, widths: list[int], last: int, factor: int) -> None:
+    architecture = RnntArchitecture(80, 30, encoder_layers=3, reduction_after=after)
+    assert architecture.layer_inputs() == widths
+    assert architecture.encoder_width == last
+    assert architecture.subsampling == factor and architecture.output_frames(41) == 41 // factor
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"features": 0}, "features must be an integer"),
+        ({"stack": True}, "stack must be an integer"),
+        ({"vocabulary": 1.5}, "vocabulary must be an integer"),
+        ({"stack": 1}, "frames would be lost"),
+        ({"reduction_after": 3}, "exceeds the 2 encoder layers"),
+        ({"type": "ctc"}, "expected type 'rnnt', found 'ctc'"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_refusals(change: dict[str, object], words: str) -> None:
+    fields = RnntArchitecture(80, 30).to_dict() | change
+    with pytest.raises(FormatError, match=words):
+        RnntArchitecture.from_dict(fields)
