@@ -35,7 +35,7 @@ def test_tabs_round_trip(items: dict[str, str]) -> None:
 
 def test_hand_written_files(tmp_path: Path) -> None:
     tabs = tmp_path / "a.tsv"
-    tabs.write_bytes("u1\tone two\r\n\nu2\t\r\n".encode())
+    tabs.write_bytes(b"u1\tone two\r\n\nu2\t\r\n")
     assert read_hypotheses(tabs) == [Hypothesis("u1", "one two"), Hypothesis("u2", "")]
     lines = tmp_path / "a.jsonl"
     lines.write_text('{"id": "u1", "text": "a", "speaker": "s", "reference": null}\n')

@@ -41,9 +41,9 @@ def test_an_alignment_spells_both_sides(reference: list[str], hypothesis: list[s
 
 
 def test_counts_apart() -> None:
-    assert count_errors("a b c d".split(), "a x c d".split()) == WordErrors(1, 0, 0, 4)
-    assert count_errors("a b".split(), "a b c".split()) == WordErrors(0, 1, 0, 2)
-    assert count_errors("a b c".split(), "a c".split()) == WordErrors(0, 0, 1, 3)
+    assert count_errors(list("abcd"), list("axcd")) == WordErrors(1, 0, 0, 4)
+    assert count_errors(list("ab"), list("abc")) == WordErrors(0, 1, 0, 2)
+    assert count_errors(list("abc"), list("ac")) == WordErrors(0, 0, 1, 3)
 
 
 @given(st.lists(st.tuples(words, words), max_size=5))

@@ -1,0 +1,1 @@
+"""Corpora, manifests, tokenizers, features and batches for training."""

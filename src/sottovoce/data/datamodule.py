@@ -81,7 +81,7 @@ class DataConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> DataConfig:
-        """The configuration in ``values`` (``augment`` a mapping or None). Raises ConfigError on unknown keys or bad values."""
+        """The configuration in ``values``, ``augment`` a mapping or None. Raises ConfigError on bad keys or values."""
         known = [item.name for item in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -93,7 +93,7 @@ class DataConfig:
 
 
 class FeatureStore:
-    """Features by cut id: in memory as long as all of them fit into ``limit`` bytes, else read from the cache when asked."""
+    """Features by cut id: in memory if all of them fit into ``limit`` bytes, else read from the cache when asked."""
 
     def __init__(self, cuts: Sequence[MonoCut], limit: float) -> None:
         size = sum(4 * cut.features.num_frames * cut.features.num_features for cut in cuts)

@@ -33,7 +33,9 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class _Audio:
+class AudioInfo:
+    """Samples of a channel, and their rate in Hz."""
+
     samples: int
     rate: int
 
@@ -42,14 +44,14 @@ class AudioIndex:
     """Reads each audio file once, whole, so that damage is found now and not in training."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, _Audio | str] = {}
+        self._known: dict[Path, AudioInfo | str] = {}
 
-    def look_up(self, path: Path) -> _Audio | str:
+    def look_up(self, path: Path) -> AudioInfo | str:
         """Length and rate, or what is wrong with the file."""
         if path not in self._known:
             try:
                 samples, rate = read_audio(path)
-                self._known[path] = _Audio(len(samples), rate)
+                self._known[path] = AudioInfo(len(samples), rate)
             except DataError as error:
                 self._known[path] = str(error)
         return self._known[path]
@@ -62,7 +64,7 @@ def build_cuts(entries: Sequence[Entry], skips: Skips, progress: Progress | None
         audio = index.look_up(entry.path)
         reason = "the id occurs twice" if entry.id in seen else _reason(entry, audio)
         seen.add(entry.id)
-        if reason is None and isinstance(audio, _Audio):
+        if reason is None and isinstance(audio, AudioInfo):
             cuts.append(_cut(entry, audio))
         else:
             skips.add(entry.id, reason or "unreadable")
@@ -73,19 +75,20 @@ def build_cuts(entries: Sequence[Entry], skips: Skips, progress: Progress | None
 
 def make_cut(id: str, path: Path, samples: int, rate: int, text: str, speaker: str) -> MonoCut:
     """A cut of the whole file ``path`` of ``samples`` samples at ``rate`` Hz."""
-    return _cut(Entry(id, path, text, speaker), _Audio(samples, rate))
+    return _cut(Entry(id, path, text, speaker), AudioInfo(samples, rate))
 
 
 def split_off_dev(entries: Iterable[Entry], share: float, seed: int) -> tuple[list[Entry], list[Entry], bool]:
     """(train, dev, speaker-disjoint): about ``share`` of the utterances leave train by whole speakers.
 
-    With fewer than two speakers that is impossible: then single utterances are drawn, and the last value is False.
+    Where fewer than two speakers are known, single utterances are drawn, and the last value is False.
     """
     pool = list(entries)
     groups: dict[str, list[Entry]] = {}
     for entry in pool:
         groups.setdefault(entry.speaker, []).append(entry)
-    disjoint = len(groups) > 1
+    # An utterance without a known speaker bears its own id as the speaker.
+    disjoint = len(groups) > 1 and any(entry.speaker != entry.id for entry in pool)
     units = [groups[name] for name in sorted(groups)] if disjoint else [[entry] for entry in pool]
     random.Random(seed).shuffle(units)
     dev: list[Entry] = []
@@ -96,7 +99,7 @@ def split_off_dev(entries: Iterable[Entry], share: float, seed: int) -> tuple[li
     return [entry for entry in pool if id(entry) not in chosen], [e for e in pool if id(e) in chosen], disjoint
 
 
-def _reason(entry: Entry, audio: _Audio | str) -> str | None:
+def _reason(entry: Entry, audio: AudioInfo | str) -> str | None:
     if isinstance(audio, str):
         return audio
     seconds = audio.samples / audio.rate
@@ -105,7 +108,7 @@ def _reason(entry: Entry, audio: _Audio | str) -> str | None:
     return problem(entry.text, entry.start, seconds if entry.end is None else entry.end, seconds)
 
 
-def _cut(entry: Entry, audio: _Audio) -> MonoCut:
+def _cut(entry: Entry, audio: AudioInfo) -> MonoCut:
     source = AudioSource(type="file", channels=[0], source=str(entry.path.absolute()))
     whole = audio.samples / audio.rate
     recording = Recording(

@@ -20,7 +20,7 @@ _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctype
 
 @dataclass(frozen=True)
 class Voice:
-    """An espeak-ng voice: ``language`` and ``variant`` by its names, words a minute, pitch and its range in 0 to 100."""
+    """An espeak-ng voice: ``language`` and ``variant`` by its names, words a minute, pitch and range in 0 to 100."""
 
     language: str
     variant: str
@@ -85,5 +85,5 @@ def _paths() -> tuple[str, str]:
 
 
 def _unload(handle: Any) -> None:
-    close = getattr(_ctypes, "dlclose", None) or getattr(_ctypes, "FreeLibrary")  # noqa: B009 - only one exists a
-    platform close(handle._handle)
+    close = getattr(_ctypes, "dlclose", None) or vars(_ctypes)["FreeLibrary"]  # a platform has one of them
+    close(handle._handle)

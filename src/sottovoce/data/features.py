@@ -10,11 +10,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from lhotse import CutSet, Features, MonoCut, NumpyFilesWriter
 from lhotse.features.base import FeatureExtractor, register_extractor
 from lhotse.features.io import get_reader
@@ -88,22 +90,24 @@ def cached_features(
     span = None if noise is None else check.span("noise", noise, -20, 100)
     eager = sorted_unique(cuts)
     place = Path(folder) / "features" / _digest(eager, settings, factors, span, seed)
-    if not (place / _MANIFEST).exists():
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        wanted = [(cut, factor) for factor in factors for cut in eager]
-        made = _compute(wanted, _Job(settings, span, seed, place.absolute()), jobs, progress)
-        partial = place / "cuts.partial.jsonl.gz"
-        CutSet.from_cuts(made).to_file(partial)
-        partial.replace(place / _MANIFEST)
-        _LOG.info("computed features of %d cuts into %s", len(wanted), place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):  # arms of one comparison ask at the same moment; the lock dies with its process
+        if not (place / _MANIFEST).exists():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir()
+            wanted = [(cut, factor) for factor in factors for cut in eager]
+            made = _compute(wanted, _Job(settings, span, seed, place.absolute()), jobs, progress)
+            partial = place / "cuts.partial.jsonl.gz"
+            CutSet.from_cuts(made).to_file(partial)
+            partial.replace(place / _MANIFEST)
+            _LOG.info("computed features of %d cuts into %s", len(wanted), place)
     return CutSet.from_file(place / _MANIFEST).to_eager()
 
 
 def sorted_unique(cuts: Iterable[MonoCut]) -> list[MonoCut]:
     """``cuts`` in the order of their ids. Raises DataError if an id occurs twice."""
     eager = sorted(cuts, key=lambda cut: cut.id)
-    for first, second in zip(eager, eager[1:], strict=False):
+    for first, second in pairwise(eager):
         if first.id == second.id:
             raise DataError(f"the utterance id {first.id!r} occurs twice")
     return eager

@@ -1,4 +1,4 @@
-"""A prepared data folder: ``{train,dev,test}.jsonl.gz`` (lhotse cuts), ``audio/``, and ``prepared.json``, written last."""
+"""A prepared data folder: ``{train,dev,test}.jsonl.gz`` (lhotse cuts), ``audio/``; ``prepared.json`` comes last."""
 
 from __future__ import annotations
 

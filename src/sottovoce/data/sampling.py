@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from lhotse import MonoCut
 from lhotse.dataset import DynamicBucketingSampler
 
+_ALL = 1_000_000_000  # all utterances are at hand; a smaller buffer would hide some from the shuffling
+
 
 class EpochSampler(DynamicBucketingSampler):  # type: ignore[misc]
     """lhotse's bucketing sampler, with at most ``strings`` utterances an epoch, drawn anew for each epoch.
@@ -38,7 +40,7 @@ class EpochSampler(DynamicBucketingSampler):  # type: ignore[misc]
             num_buckets=max(2, min(buckets, len(self._pool) // 8)),
             shuffle=True,
             drop_last=False,
-            buffer_size=len(self._pool) + 1,
+            buffer_size=_ALL,
             seed=seed,
             world_size=world_size,
             rank=rank,

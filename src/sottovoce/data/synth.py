@@ -1,4 +1,4 @@
-"""Synthetic speech by espeak-ng: digit strings and short commands, many voices, noise; any size, the same for a seed."""
+"""Synthetic speech by espeak-ng: digit strings and short commands, many voices, noise; the same for a seed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def prepare_synth(
 ) -> Prepared:
     """Fill ``out`` with 16 kHz FLAC files and manifests of so many utterances a split.
 
-    40 voices speak in train, 8 others in dev, 12 others in test. Each utterance has white, pink or babble noise at a
+    160 voices speak in train, 16 others in dev, 24 others in test. Each utterance has white, pink or babble noise at a
     random ratio within ``snr_db`` (decibels) and a random loudness. ``test_words`` asks for a test set of at least so
     many words instead of ``test`` utterances. The same seed gives the same audio, bit for bit. Raises ConfigError on
     bad options, DataError without espeak-ng or where ``out`` holds other data.

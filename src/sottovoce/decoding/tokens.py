@@ -19,9 +19,8 @@ class Tokenizer:
 
     def __init__(self, model: bytes) -> None:
         self.model = bytes(model)
-        self._processor = _load(self.model)
-        self.vocabulary = int(self._processor.vocab_size())
-        self.pieces: list[str] = [self._processor.id_to_piece(i) for i in range(self.vocabulary)]
+        self._processor, self.pieces = _load(self.model)
+        self.vocabulary = len(self.pieces)
         if self.pieces[0] != BLANK_PIECE or not self._processor.is_control(0):
             raise FormatError(f"tokenizer: id 0 must be the blank {BLANK_PIECE!r}, found {self.pieces[0]!r}")
 
@@ -41,15 +40,15 @@ class Tokenizer:
         return Tokenizer, (self.model,)
 
 
-def _load(model: bytes) -> sentencepiece.SentencePieceProcessor:
+def _load(model: bytes) -> tuple[sentencepiece.SentencePieceProcessor, list[str]]:
     # An empty proto parses, and the library then answers every question with zero.
     if not model:
         raise FormatError("tokenizer: the sentencepiece model is empty")
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-        size = processor.vocab_size()
+        pieces: list[str] = [processor.id_to_piece(i) for i in range(processor.vocab_size())]
     except (RuntimeError, ValueError, TypeError) as error:
         raise FormatError(f"tokenizer: not a sentencepiece model ({' '.join(str(error).split())})") from None
-    if size < 2:
-        raise FormatError(f"tokenizer: a vocabulary of at least 2 pieces expected, found {size}")
-    return processor
+    if len(pieces) < 2:
+        raise FormatError(f"tokenizer: a vocabulary of at least 2 pieces expected, found {len(pieces)}")
+    return processor, pieces

@@ -1,4 +1,7 @@
-"""Evidence: word errors with intervals, significance, and the verdict of non-inferiority."""
+"""Evidence: word errors with intervals, significance, and the verdict of non-inferiority.
+
+The test itself is ``evaluation.mapsswe.mapsswe``; exported here, it would hide its module.
+"""
 
 from sottovoce.evaluation.bootstrap import (
     RelativeDifference,
@@ -9,7 +12,7 @@ from sottovoce.evaluation.bootstrap import (
     wer_interval,
 )
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
-from sottovoce.evaluation.mapsswe import Mapsswe, mapsswe_test, matched_pairs, segment_errors
+from sottovoce.evaluation.mapsswe import Mapsswe, matched_pairs, segment_errors
 from sottovoce.evaluation.noninferiority import PERPLEXITY_MARGIN, Verdict, holm, verdict, wer_margin
 from sottovoce.evaluation.wer import ScoredUtterance, WordErrors, align, count_errors, score, total
 
@@ -25,7 +28,6 @@ __all__ = [
     "cluster_ids",
     "count_errors",
     "holm",
-    "mapsswe_test",
     "matched_pairs",
     "read_hypotheses",
     "relative_difference",

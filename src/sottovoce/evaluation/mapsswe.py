@@ -27,7 +27,7 @@ class Mapsswe:
     p: float
 
 
-def mapsswe_test(references: Mapping[str, str], first: Mapping[str, str], second: Mapping[str, str]) -> Mapsswe:
+def mapsswe(references: Mapping[str, str], first: Mapping[str, str], second: Mapping[str, str]) -> Mapsswe:
     """Test whether two systems' hypotheses differ in word errors; all three map utterance to text.
 
     Raises DataError naming an utterance that a system lacks.

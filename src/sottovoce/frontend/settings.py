@@ -70,7 +70,7 @@ class FeatureSettings:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSettings:
-        """The settings in ``values``; missing keys keep their defaults. Raises ConfigError on unknown keys or bad values."""
+        """The settings in ``values``; missing keys keep defaults. Raises ConfigError on unknown keys or bad values."""
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -86,8 +86,8 @@ class FeatureSettings:
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
-    kinds: tuple[type, ...] = (int,) if name in _INTEGERS else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not low <= value <= high:
+    right_kind = isinstance(value, int if name in _INTEGERS else int | float) and not isinstance(value, bool)
+    if not right_kind or not low <= value <= high:
         kind = "an integer" if name in _INTEGERS else "a number"
         raise ConfigError(f"features: {name} must be {kind} in [{low:g}, {high:g}], found {value!r}")
 

@@ -154,12 +154,14 @@ def log(x: Floats) -> Floats:
 
 def ordered_sum(x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over the last axis strictly in index order: (..., K) -> (..., 1). NumPy's own sum adds by pairs."""
-    return np.add.accumulate(x, axis=-1)[..., -1:]
+    running: NDArray[np.float64] = np.add.accumulate(x, axis=-1)
+    return running[..., -1:]
 
 
 def log_softmax(x: Floats) -> Floats:
     """(x - m) - log(float32(sum exp(x - m))), the sum in float64 in index order, m the maximum. x float32 (..., V)."""
-    shifted = x - x.max(axis=-1, keepdims=True)
+    peak: Floats = x.max(axis=-1, keepdims=True)
+    shifted = x - peak
     total = ordered_sum(exp(shifted).astype(np.float64)).astype(np.float32)
     return shifted - log(total)
 

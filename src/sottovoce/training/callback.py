@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning.pytorch as pl
@@ -41,9 +42,9 @@ class CompressionCallback(pl.Callback):
             raise PlanError(f"compression hooks one optimizer, found {len(trainer.optimizers)}")
         model = self._model(pl_module)
         steps = trainer.estimated_stepping_batches
-        if not isinstance(steps, int):
-            raise PlanError("schedules are shares of a run: give the Trainer max_epochs or max_steps")
-        self._session = compress(model, self.plan, self.scheme, optimizer=trainer.optimizers[0], total_steps=steps)
+        if not 0 < steps < math.inf:
+            raise PlanError("schedules are shares of a run: this loader has no length, so give the Trainer max_steps")
+        self._session = compress(model, self.plan, self.scheme, optimizer=trainer.optimizers[0], total_steps=int(steps))
         if self._saved is not None:
             self._session.load_state_dict(self._saved)
 

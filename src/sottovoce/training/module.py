@@ -70,7 +70,7 @@ class RnntModule(pl.LightningModule):
             lr=phase.learning_rate,
             betas=self.training_config.betas,
             weight_decay=phase.weight_decay,
-            fused=not torch.cuda.is_available() or None,
+            fused=self.training_config.precision == "32-true",  # clipping under mixed precision refuses the fused form
         )
         total = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total, phase))

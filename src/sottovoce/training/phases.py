@@ -42,6 +42,7 @@ def fit(
     checkpoints = folder / "checkpoints"
     trainer = pl.Trainer(
         max_epochs=phase.epochs,
+        max_steps=data.num_batches(phase.epochs),  # the sampler has no length, and schedules are shares of the run
         accelerator="auto" if torch.cuda.is_available() else "cpu",
         devices=devices,
         precision=training.precision,

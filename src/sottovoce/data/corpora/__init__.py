@@ -1,0 +1,1 @@
+"""Existing corpora: one module each, one ``prepare_...`` function in it."""

@@ -61,5 +61,7 @@ def _complete(
         if not full[split] and full["train"]:
             share = options[f"{split}_share"]
             full["train"], full[split], disjoint = split_off_dev(full["train"], share, options["seed"])
-            details[f"{split}_cut_from_train"] = "by speakers" if disjoint else "by utterances: one speaker only"
+            details[f"{split}_cut_from_train"] = (
+                "by speakers" if disjoint else "by utterances: speakers not known, or one only"
+            )
     return full, details

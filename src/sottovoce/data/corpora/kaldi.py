@@ -21,7 +21,7 @@ def prepare_kaldi(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Manifests of the Kaldi folders ``train``, ``dev`` and ``test`` under ``source``, or of ``source`` itself (as train).
+    """Manifests of the Kaldi folders ``train``, ``dev``, ``test`` under ``source``, or of ``source`` itself (as train).
 
     Audio stays where it is; relative paths are taken from the current folder, as Kaldi does, then from the data
     folder. A missing dev or test set is cut from train by whole speakers. Raises DataError naming the file for pipes
@@ -74,8 +74,7 @@ def _audio_paths(folder: Path) -> dict[str, Path]:
     for id, value in _table(folder / "wav.scp").items():
         if value.endswith("|") or value == "-":
             raise DataError(
-                f"{folder / 'wav.scp'}: {id} is a command ({value[:40]!r}); commands are not run: write plain audio
-                files"
+                f"{folder / 'wav.scp'}: {id} is a command ({value[:40]!r}); none is run: name plain audio files"
             )
         path = Path(value)
         paths[id] = path if path.is_absolute() or path.exists() else folder / path

@@ -1,0 +1,116 @@
+"""``sottovoce demo``: the whole of it in one command, on speech made here or on a corpus of the user's."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from sottovoce.data.prepare import prepare
+from sottovoce.errors import ConfigError
+from sottovoce.evaluation.results import ResultRow
+from sottovoce.training.comparison import compare, default_arms
+from sottovoce.training.config import Recipe, load_recipe
+from sottovoce.training.train import train
+
+
+def demo(
+    data: Annotated[str, typer.Option(help="'synth', or a corpus and its folder as NAME:DIR, such as fsdd:DIR.")] = "synth",
+    preset: Annotated[Literal["small", "full"], typer.Option(help="small takes minutes on two cores, full hours.")] = "small",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the data, the training and the splits.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted demo there goes on.")] = Path("sottovoce-demo"),
+) -> None:
+    """Train a streaming RNN-T, compress it to 5, 4 and 3 bits by three methods, run every file, and show what was kept.
+
+    Examples:
+
+        sottovoce demo
+
+        sottovoce demo --data fsdd:/path/to/free-spoken-digit-dataset --out runs/fsdd-demo
+    """
+    console = Console()
+    corpus, source = _corpus(data)
+    recipe = load_recipe(corpus if preset == "full" else f"{corpus}-small", [f"seed={seed}"])
+    out.mkdir(parents=True, exist_ok=True)
+    console.print(f"[bold]1/3[/] preparing speech ({corpus})")
+    options = {**recipe.corpus.get("options", {}), "seed": seed}
+    prepare(corpus, source, out / "data", options)
+    console.print("[bold]2/3[/] training the 32-bit recognizer")
+    base = train(recipe, out / "data", out / "base", progress=True)
+    console.print("[bold]3/3[/] compressing: every arm starts from it and sees the same batches")
+    arms = default_arms()
+    with _progress(console, len(arms)) as advance:
+        rows = compare(recipe, out / "data", base, out, arms, workers=min(2, os.cpu_count() or 1), done=advance)
+    console.print(results_table(rows, recipe))
+    console.print(f"written: {out / 'results.json'}", highlight=False, soft_wrap=True)
+    console.print(verdict_line(rows), highlight=False, soft_wrap=True)
+
+
+def results_table(rows: list[ResultRow], recipe: Recipe) -> Table:
+    """The rows as a table."""
+    table = Table(title=f"{recipe.name}, {rows[0].split}: {rows[0].words} words, seed {rows[0].seed}")
+    for name in ("system", "bits", "WER %", "95 % interval", "MB", "times smaller", "MAPSSWE p", "verdict"):
+        table.add_column(name, justify="left" if name in ("system", "verdict") else "right", no_wrap=True)
+    for r in rows:
+        table.add_row(
+            r.system,
+            str(r.bits),
+            f"{r.wer:.2f}",
+            f"{r.ci95[0]:.2f} - {r.ci95[1]:.2f}",
+            f"{r.model_bytes / 1e6:.2f}",
+            f"{r.fp32_bytes / r.model_bytes:.1f}",
+            "" if r.mapsswe_p is None else f"{r.mapsswe_p:.3f}",
+            r.verdict,
+        )
+    return table
+
+
+def verdict_line(rows: list[ResultRow]) -> str:
+    """What was gained, in one line: the narrowest S8BQAT model that lost nothing, else the five-bit one."""
+    control = next(r for r in rows if r.system == r.reference)
+    ours = sorted((r for r in rows if r.system == "s8bqat"), key=lambda r: r.bits)
+    best = next((r for r in ours if r.verdict == "non-inferior"), ours[-1])
+    ratio = control.fp32_bytes / best.model_bytes
+    margin = f"{100 * (best.margin or 0):.0f} %"
+    judged = {
+        "non-inferior": f"non-inferior at a margin of {margin}",
+        "inferior": "a loss that is certain",
+        "not resolved": f"not resolved at a margin of {margin} on {best.words} words",
+    }[best.verdict]
+    return (
+        f"gained: {best.bits}-bit S8BQAT keeps {best.wer:.2f} % WER against {control.wer:.2f} % in 32 bits ({judged}), "
+        f"in {best.model_bytes / 1e6:.2f} MB instead of {control.fp32_bytes / 1e6:.2f} MB: {ratio:.1f} times smaller."
+    )
+
+
+def _corpus(data: str) -> tuple[str, Path | None]:
+    """Name and folder of the corpus. Raises ConfigError for another form."""
+    name, colon, folder = data.partition(":")
+    if name == "synth" and not colon:
+        return name, None
+    if name == "fsdd" and folder:
+        return name, Path(folder)
+    raise ConfigError(f"--data {data}: expected 'synth' or 'fsdd:DIR'")
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar over the arms; plain lines where there is no terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task("arms", total=total)
+
+        def advance(name: str) -> None:
+            progress.update(task, advance=1, description=name)
+            if not sys.stdout.isatty():
+                console.print(f"  finished {name}", highlight=False)
+
+        yield advance

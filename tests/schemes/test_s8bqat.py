@@ -1,0 +1,128 @@
+"""The scheme's schedule and its published form."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import sottovoce as sv
+from sottovoce.errors import ConfigError
+from sottovoce.quant import BitPlan
+from sottovoce.schemes.schedule import crossed, is_event, ramp
+
+
+def linear(seed: int = 0) -> nn.Linear:
+    torch.manual_seed(seed)
+    return nn.Linear(16, 8)
+
+
+def test_ramp_and_events() -> None:
+    assert [ramp(p, 0.25, 0.75) for p in (0.0, 0.25, 0.5, 0.75, 1.0)] == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert ramp(0.3, 0.3, 0.3) == 1.0 and ramp(0.29, 0.3, 0.3) == 0.0
+    assert [s for s in range(1, 21) if is_event(s, 20, 5)] == [5, 10, 15]
+    assert not is_event(5, 20, None)
+    assert [s for s in range(1, 21) if crossed(s, 20, 0.26)] == [6]
+
+
+def test_published_penalty_is_lambda_times_the_sum_and_has_its_gradient() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    plan = BitPlan.uniform(model, bits=3, kind="regions")
+    session = sv.compress(model, plan, sv.S8BQAT.published(10, strength=5e-4), optimizer=optimizer, total_steps=10)
+    total, gradient = session.bands[0].codebook.penalty(model.weight.detach())
+    penalty = session.penalty()
+    assert float(penalty.detach()) == pytest.approx(5e-4 * float(total), rel=1e-5)
+    penalty.backward()
+    assert model.weight.grad is not None
+    assert torch.allclose(model.weight.grad, 5e-4 * gradient)
+    assert model.bias.grad is None
+
+
+def test_published_settings_are_the_papers() -> None:
+    scheme = sv.S8BQAT.published(120)
+    assert (scheme.form, scheme.strength, scheme.period, scheme.finish, scheme.estimate) == ("published", 5e-4, 35, None, False)
+
+
+def test_strong_published_penalty_brings_weights_to_their_levels() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    scheme = sv.S8BQAT.published(200, strength=1e-2, period=None)
+    session = sv.compress(model, BitPlan.uniform(model, bits=3), scheme, optimizer=optimizer, total_steps=200)
+    before = session.hit_rates(2e-3)["weight"]
+    for _ in range(200):
+        optimizer.zero_grad()
+        session.penalty().backward()
+        optimizer.step()
+    assert session.hit_rates(2e-3)["weight"] > max(0.8, before)
+
+
+def test_calibration_sets_lambda_to_the_asked_ratio_of_gradients() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=3), sv.S8BQAT.published(10, calibrate=0.5), optimizer=optimizer, total_steps=10
+    )
+    assert float(session.penalty()) == 0.0  # nothing is known before the first step
+    model(torch.ones(2, 16)).square().sum().backward()
+    assert model.weight.grad is not None
+    task = model.weight.grad.clone()
+    optimizer.step()
+    optimizer.zero_grad()
+    session.penalty().backward()
+    ratio = model.weight.grad.square().mean().sqrt() / task.square().mean().sqrt()
+    assert float(ratio) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_decoupled_form_has_no_penalty_and_starts_late() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=3), sv.S8BQAT(start=0.5, finish=None), optimizer=optimizer, total_steps=10
+    )
+    assert float(session.penalty()) == 0.0
+    model.weight.grad = torch.zeros_like(model.weight)
+    before = model.weight.detach().clone()
+    for _ in range(5):
+        optimizer.step()
+    assert torch.equal(model.weight, before)
+    optimizer.step()
+    assert not torch.equal(model.weight, before)
+
+
+def test_levels_are_taken_anew_where_asked() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=3), sv.S8BQAT(levels_at=0.5, start=1.0, finish=None), optimizer=optimizer, total_steps=4
+    )
+    first = session.bands[0].codebook
+    model.weight.data *= 4
+    model.weight.grad = torch.zeros_like(model.weight)
+    optimizer.step()
+    assert session.bands[0].codebook is first
+    optimizer.step()
+    assert float(session.bands[0].codebook.scale) == 4 * float(first.scale)
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ({"form": "soft"}, "form"),
+        ({"strength": -1.0}, "strength"),
+        ({"start": 0.8, "full": 0.5}, "start and full"),
+        ({"period": 0}, "period"),
+        ({"refit": 0}, "refit"),
+        ({"calibrate": 0.5}, "calibrate"),
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, object], names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        sv.S8BQAT(**change)  # type: ignore[arg-type]
+
+
+def test_straight_through_settings_are_checked() -> None:
+    with pytest.raises(ConfigError, match="start"):
+        sv.StraightThrough(start=2.0)
+    with pytest.raises(ConfigError, match="refit"):
+        sv.StraightThrough(refit=0)
