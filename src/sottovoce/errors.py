@@ -2,7 +2,8 @@
 
 
 class SottovoceError(Exception):
-    """A user's mistake or a bad input: one line naming the file, tensor or option, what was expected and what was found."""
+    """A user's mistake or a bad input: one line naming the file, tensor or option, what was expected and what was
+    found."""
 
 
 class FormatError(SottovoceError):

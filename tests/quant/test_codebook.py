@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_penalty_is_the_published_function_inside_and_zero_outside(pair: tuple[C
     expected = 0.0
     levels = book.levels.tolist()
     for u in units.flatten().tolist():
-        for low, high in zip(levels, levels[1:], strict=False):
+        for low, high in pairwise(levels):
             if low <= u < high:
                 expected += 1 - abs(math.cos(math.pi * (u - low) / (high - low)))
     total, _ = book.penalty(weight)
@@ -135,7 +136,9 @@ def test_pieces_cover_tensors_larger_than_a_piece() -> None:
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_noise_floor_falls_six_decibels_a_bit(kind: str, grouping: str, bits: int) -> None:
     generator = torch.Generator().manual_seed(bits)
-    weight = torch.randn(64, 256, generator=generator) * torch.tensor([0.05, 0.1, 0.2, 0.4]).repeat_interleave(16)[:, None]
+    weight = (
+        torch.randn(64, 256, generator=generator) * torch.tensor([0.05, 0.1, 0.2, 0.4]).repeat_interleave(16)[:, None]
+    )
     book = make_codebook(weight, BandSpec(bits, kind, grouping), gates=4)
     noise = weight - book.decode(book.assign(weight))
     snr = float(10 * (weight.square().sum() / noise.square().sum()).log10())

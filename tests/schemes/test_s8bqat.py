@@ -41,7 +41,13 @@ def test_published_penalty_is_lambda_times_the_sum_and_has_its_gradient() -> Non
 
 def test_published_settings_are_the_papers() -> None:
     scheme = sv.S8BQAT.published(120)
-    assert (scheme.form, scheme.strength, scheme.period, scheme.finish, scheme.estimate) == ("published", 5e-4, 35, None, False)
+    assert (scheme.form, scheme.strength, scheme.period, scheme.finish, scheme.estimate) == (
+        "published",
+        5e-4,
+        35,
+        None,
+        False,
+    )
 
 
 def test_strong_published_penalty_brings_weights_to_their_levels() -> None:
@@ -61,7 +67,11 @@ def test_calibration_sets_lambda_to_the_asked_ratio_of_gradients() -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     session = sv.compress(
-        model, BitPlan.uniform(model, bits=3), sv.S8BQAT.published(10, calibrate=0.5), optimizer=optimizer, total_steps=10
+        model,
+        BitPlan.uniform(model, bits=3),
+        sv.S8BQAT.published(10, calibrate=0.5),
+        optimizer=optimizer,
+        total_steps=10,
     )
     assert float(session.penalty()) == 0.0  # nothing is known before the first step
     model(torch.ones(2, 16)).square().sum().backward()
@@ -94,7 +104,11 @@ def test_levels_are_taken_anew_where_asked() -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     session = sv.compress(
-        model, BitPlan.uniform(model, bits=3), sv.S8BQAT(levels_at=0.5, start=1.0, finish=None), optimizer=optimizer, total_steps=4
+        model,
+        BitPlan.uniform(model, bits=3),
+        sv.S8BQAT(levels_at=0.5, start=1.0, finish=None),
+        optimizer=optimizer,
+        total_steps=4,
     )
     first = session.bands[0].codebook
     model.weight.data *= 4

@@ -77,7 +77,9 @@ def test_the_file_decodes_to_the_weights_that_training_finished_with(
     model: Tagger, name: str, bits: int, tmp_path: Path
 ) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    session = sv.compress(model, BitPlan.uniform(model, bits=bits), SCHEMES[name](), optimizer=optimizer, total_steps=20)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=bits), SCHEMES[name](), optimizer=optimizer, total_steps=20
+    )
     train(model, optimizer, 20, session)
     session.finish().save(tmp_path / "m.safetensors")
     packed = load_model(tmp_path / "m.safetensors")
@@ -109,7 +111,9 @@ def test_without_an_optimizer_finish_rounds_and_packs(model: Tagger) -> None:
 
 def test_forward_sees_quantized_weights_and_the_optimizer_moves_latents(model: Tagger) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
-    session = sv.compress(model, BitPlan.uniform(model, bits=2), sv.StraightThrough(refit=None), optimizer=optimizer, total_steps=10)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=2), sv.StraightThrough(refit=None), optimizer=optimizer, total_steps=10
+    )
     start = model.lstm.weight_hh_l0.detach().clone()
     train(model, optimizer, 1)  # quantized weights are in place after the first step
     for _ in range(3):
@@ -134,7 +138,9 @@ def test_a_closure_runs_on_quantized_weights(model: Tagger, positional: bool) ->
 
     def run(net: Tagger, closures: bool) -> None:
         optimizer = torch.optim.SGD(net.parameters(), lr=1e-2)
-        session = sv.compress(net, BitPlan.uniform(net, bits=2), sv.StraightThrough(), optimizer=optimizer, total_steps=6)
+        session = sv.compress(
+            net, BitPlan.uniform(net, bits=2), sv.StraightThrough(), optimizer=optimizer, total_steps=6
+        )
 
         def closure() -> Tensor:
             optimizer.zero_grad()
@@ -162,7 +168,9 @@ def test_a_closure_runs_on_quantized_weights(model: Tagger, positional: bool) ->
 
 def test_an_optimizer_that_calls_its_closure_often(model: Tagger) -> None:
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4)
-    session = sv.compress(model, BitPlan.uniform(model, bits=3), sv.StraightThrough(), optimizer=optimizer, total_steps=4)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=3), sv.StraightThrough(), optimizer=optimizer, total_steps=4
+    )
     counts: list[int] = []
 
     def closure() -> Tensor:
@@ -179,7 +187,9 @@ def test_an_optimizer_that_calls_its_closure_often(model: Tagger) -> None:
 
 def test_skipped_steps_count_for_nothing(model: Tagger) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
-    session = sv.compress(model, BitPlan.uniform(model, bits=4), sv.StraightThrough(), optimizer=optimizer, total_steps=6)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=4), sv.StraightThrough(), optimizer=optimizer, total_steps=6
+    )
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
     for step in range(6):
         optimizer.zero_grad()
@@ -251,7 +261,11 @@ def test_a_band_of_rows_has_bits_of_its_own(model: Tagger, tmp_path: Path) -> No
 def test_the_hard_compressor_snaps_and_logs_its_hit_rate(model: Tagger) -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     session = sv.compress(
-        model, BitPlan.uniform(model, bits=4), sv.S8BQAT(start=0.0, period=4, finish=None), optimizer=optimizer, total_steps=12
+        model,
+        BitPlan.uniform(model, bits=4),
+        sv.S8BQAT(start=0.0, period=4, finish=None),
+        optimizer=optimizer,
+        total_steps=12,
     )
     train(model, optimizer, 4)
     assert len(model.lstm.weight_hh_l0.detach().unique()) <= 16

@@ -54,11 +54,8 @@ def compress(
     )
     sizes = file_sizes(carry_out(job))
     ratio = sizes.fp32_bytes / sizes.model_bytes
-    Console().print(
-        f"{out / 'model.safetensors'}: {sizes.file_bytes:,} bytes, the model {sizes.model_bytes:,}: {ratio:.1f}x smaller than float32",
-        highlight=False,
-        soft_wrap=True,
-    )
+    found = f"{sizes.file_bytes:,} bytes, the model {sizes.model_bytes:,}: {ratio:.1f}x smaller than float32"
+    Console().print(f"{out / 'model.safetensors'}: {found}", highlight=False, soft_wrap=True)
 
 
 def _with(recipe: Recipe, choices: dict[str, object], overrides: list[str]) -> Recipe:

@@ -23,10 +23,16 @@ from sottovoce.training.train import train
 
 
 def demo(
-    data: Annotated[str, typer.Option(help="'synth', or a corpus and its folder as NAME:DIR, such as fsdd:DIR.")] = "synth",
-    preset: Annotated[Literal["small", "full"], typer.Option(help="small takes minutes on two cores, full hours.")] = "small",
+    data: Annotated[
+        str, typer.Option(help="'synth', or a corpus and its folder as NAME:DIR, such as fsdd:DIR.")
+    ] = "synth",
+    preset: Annotated[
+        Literal["small", "full"], typer.Option(help="small takes minutes on two cores, full hours.")
+    ] = "small",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the data, the training and the splits.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted demo there goes on.")] = Path("sottovoce-demo"),
+    out: Annotated[Path, typer.Option(help="Folder for everything; an interrupted demo there goes on.")] = Path(
+        "sottovoce-demo"
+    ),
 ) -> None:
     """Train a streaming RNN-T, compress it to 5, 4 and 3 bits by three methods, run every file, and show what was kept.
 
@@ -104,7 +110,13 @@ def _corpus(data: str) -> tuple[str, Path | None]:
 @contextmanager
 def _progress(console: Console, total: int) -> Iterator[Callable[[str], None]]:
     """A bar over the arms; plain lines where there is no terminal."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task("arms", total=total)
 

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sottovoce.decoding.search import Method
 from sottovoce.evaluation.bootstrap import wer_interval
 from sottovoce.evaluation.hypotheses import write_hypotheses
 from sottovoce.evaluation.results import score_hypotheses, speakers_of
@@ -23,7 +24,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(help="A folder made by 'sottovoce data prepare'.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     float_activations: Annotated[bool, typer.Option("--float-activations", help="Weight-only figures.")] = False,
-    method: Annotated[str, typer.Option(help="greedy or beam.")] = "greedy",
+    method: Annotated[Method, typer.Option(help="greedy or beam.")] = "greedy",
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 4,
     blank_penalty: Annotated[float, typer.Option(help="Nats taken from the blank's log-probability.")] = 0.0,
     hypotheses: Annotated[Path | None, typer.Option(help="Write the hypotheses to this .jsonl file.")] = None,
@@ -45,7 +46,8 @@ def evaluate(
     figures = {
         "wer": round(counts.wer, 4), "errors": counts.errors, "words": counts.words,
         "substitutions": counts.substitutions, "insertions": counts.insertions, "deletions": counts.deletions,
-        "ci95": [low, high], "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes,
+        "ci95": [low, high], "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes":
+        sizes.fp32_bytes,
     }  # fmt: skip
     text = json.dumps(figures) if as_json else _sentence(split, figures)
     Console().print(text, highlight=False, markup=False, soft_wrap=True)
@@ -55,5 +57,6 @@ def _sentence(split: str, f: dict[str, object]) -> str:
     low, high = f["ci95"]  # type: ignore[misc]
     return (
         f"{split}: WER {f['wer']:.2f} % [{low:.2f}, {high:.2f}], {f['errors']} errors in {f['words']} words "  # type: ignore[has-type]
-        f"({f['substitutions']} substitutions, {f['insertions']} insertions, {f['deletions']} deletions); {f['model_bytes']:,} bytes"
+        f"({f['substitutions']} substitutions, {f['insertions']} insertions, {f['deletions']} deletions); "
+        f"{f['model_bytes']:,} bytes"
     )

@@ -1,4 +1,5 @@
-"""The ``sottovoce`` command. Each subcommand is imported when it is asked for, so that the device side starts without PyTorch."""
+"""The ``sottovoce`` command. Each subcommand is imported when it is asked for, so that the device side starts
+without PyTorch."""
 
 from __future__ import annotations
 
@@ -6,22 +7,21 @@ import sys
 from importlib import import_module
 from typing import Any
 
-import click
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
 from sottovoce.errors import SottovoceError
 
-# name -> (module, what to mount: a command's function or a group's app, summary for --help)
-_COMMANDS: dict[str, tuple[str, str, str]] = {
-    "demo": ("demo", "demo", "Train, compress to 5, 4 and 3 bits, and show what was kept."),
-    "data": ("data", "app", "Prepare speech for training."),
-    "train": ("train", "train", "Train a recognizer from a recipe."),
-    "compress": ("compress", "compress", "Compress a trained run."),
-    "evaluate": ("evaluate", "evaluate", "Word error rate of a model file, measured by running it."),
-    "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
-    "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
+# name -> (module, what to mount: a command's function or a group's app)
+_COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "demo"),
+    "data": ("data", "app"),
+    "train": ("train", "train"),
+    "compress": ("compress", "compress"),
+    "evaluate": ("evaluate", "evaluate"),
+    "transcribe": ("transcribe", "transcribe"),
+    "inspect": ("inspect", "inspect"),
 }
 _EXTRAS = {"torch": "train", "lightning": "train", "lhotse": "train", "tensorboard": "train", "espeakng_loader": "demo"}
 
@@ -29,15 +29,15 @@ _EXTRAS = {"torch": "train", "lightning": "train", "lhotse": "train", "tensorboa
 class LazyGroup(TyperGroup):
     """Knows its commands by name and loads one when it is used."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(_COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         return _load(cmd_name) if cmd_name in _COMMANDS else None
 
 
-def _load(name: str) -> click.Command:
-    module, attribute, _ = _COMMANDS[name]
+def _load(name: str) -> Any:
+    module, attribute = _COMMANDS[name]
     found: Any = getattr(import_module(f"sottovoce.cli.{module}"), attribute)
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)

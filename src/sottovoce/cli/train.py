@@ -16,7 +16,9 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, or the name of a recipe that ships with the package.")],
     data: Annotated[Path, typer.Option(help="A folder made by 'sottovoce data prepare'.")],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run there is resumed.")],
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Override: section.key=value; repeatable.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Override: section.key=value; repeatable.")
+    ] = None,
     devices: Annotated[int, typer.Option(min=1, help="Devices; more than one trains with DDP.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:

@@ -31,7 +31,8 @@ class System:
 
 @dataclass(frozen=True)
 class ResultRow:
-    """One line of ``results.json``; wer and ci95 in percent, mapsswe_p and verdict against the reference of the same seed."""
+    """One line of ``results.json``; wer and ci95 in percent, mapsswe_p and verdict against the reference of the same
+    seed."""
 
     system: str
     bits: int

@@ -43,7 +43,8 @@ class Encoder(nn.Module):
         return (features - self.mean) * self.istd * valid[..., None]
 
     def stack(self, x: Tensor) -> Tensor:
-        """(N, T, F) to (N, T // stride, stack * F): each output joins ``stack`` frames and ends ``stride`` further on."""
+        """(N, T, F) to (N, T // stride, stack * F): each output joins ``stack`` frames and ends ``stride`` further
+        on."""
         a = self.architecture
         x = F.pad(x, (0, 0, a.stack - a.stride, 0))
         if x.shape[1] < a.stack:
@@ -65,13 +66,15 @@ class Predictor(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Tokens (N, U), -1 for "no history", to vectors (N, U, E)."""
-        return self.embedding(tokens.clamp_min(0)) * (tokens >= 0)[..., None]
+        vectors: Tensor = self.embedding(tokens.clamp_min(0))
+        return vectors * (tokens >= 0)[..., None]
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (N, U) to predictor outputs (N, U + 1, J), the first from no history."""
         history = F.pad(tokens, (1, 0), value=-1)
         x = self.lstm(self.dropout(self.embed(history)))[0]
-        return self.projection(self.dropout(x))
+        outputs: Tensor = self.projection(self.dropout(x))
+        return outputs
 
 
 class Joiner(nn.Module):
@@ -83,7 +86,8 @@ class Joiner(nn.Module):
 
     def forward(self, encoder: Tensor, predictor: Tensor) -> Tensor:
         """Broadcasting (..., J) and (..., J) to logits (..., V)."""
-        return self.output(torch.tanh(encoder + predictor))
+        logits: Tensor = self.output(torch.tanh(encoder + predictor))
+        return logits
 
 
 class Rnnt(nn.Module):
@@ -100,7 +104,8 @@ class Rnnt(nn.Module):
         self.joiner = Joiner(architecture)
 
     def forward(self, features: Tensor, lengths: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """features (N, T, F), lengths (N,), tokens (N, U) to logits (N, T', U + 1, V), frames (N, T', J), frame lengths (N,)."""
+        """features (N, T, F), lengths (N,), tokens (N, U) to logits (N, T', U + 1, V), frames (N, T', J), frame
+        lengths (N,)."""
         frames, frame_lengths = self.encoder(features, lengths)
         history = self.predictor(tokens)
         return self.joiner(frames[:, :, None], history[:, None]), frames, frame_lengths

@@ -16,8 +16,8 @@ class RnntArchitecture:
     The encoder normalizes features, stacks ``stack`` frames every ``stride`` frames (output j sees input frames
     ``j * stride - (stack - stride)`` to ``j * stride + stride - 1``; frames before the first are zeros after
     normalization), runs ``encoder_layers`` LSTMs of ``encoder_units``, joins ``reduction`` neighbouring outputs after
-    layer ``reduction_after`` (1-based; 0 = none), and projects to ``joiner_units``. Frames that do not fill a stack or a
-    reduction at the end are dropped. The predictor embeds the last token (a zero vector for "no history", id -1),
+    layer ``reduction_after`` (1-based; 0 = none), and projects to ``joiner_units``. Frames that do not fill a stack or
+    a reduction at the end are dropped. The predictor embeds the last token (a zero vector for "no history", id -1),
     runs ``predictor_layers`` LSTMs of ``predictor_units`` and projects to ``joiner_units``. The joiner is
     ``W tanh(encoder + predictor) + b``. Blank is id 0.
     """
@@ -44,7 +44,9 @@ class RnntArchitecture:
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise FormatError(f"architecture: {name} must be an integer in [{low}, {high}], found {value!r}")
         if self.stack < self.stride:
-            raise FormatError(f"architecture: stack {self.stack} is less than stride {self.stride}: frames would be lost")
+            raise FormatError(
+                f"architecture: stack {self.stack} is less than stride {self.stride}: frames would be lost"
+            )
         if self.reduction_after > self.encoder_layers:
             raise FormatError(
                 f"architecture: reduction_after {self.reduction_after} exceeds the {self.encoder_layers} encoder layers"

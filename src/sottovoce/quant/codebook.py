@@ -1,4 +1,5 @@
-"""A codebook: integer levels and a scale, and the questions a training loop asks of it, each answered by one table look-up a weight."""
+"""A codebook: integer levels and a scale, and the questions a training loop asks of it, each answered by one table
+look-up a weight."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ class Codebook:
     grouping: str
 
     def assign(self, weight: Tensor) -> Tensor:
-        """Nearest level of each weight: (R, C) float to (R, C) uint8 codes; a weight half-way goes to the upper level."""
+        """Nearest level of each weight: (R, C) float to (R, C) uint8 codes; a weight half-way goes to the upper
+        level."""
         codes = torch.empty(weight.shape, dtype=torch.uint8, device=weight.device)
         for source, scale, target in self._pieces(weight, codes):
             target.copy_(self._nearest[_half_units(source, scale)])
@@ -91,7 +93,8 @@ class Codebook:
 
     @torch.no_grad()
     def hit_rate(self, weight: Tensor, epsilon: float = 1 / 1024) -> float:
-        """Share of the weights within ``epsilon`` of their level, in the unit of the weights (gamma in S8BQAT, section 2.4)."""
+        """Share of the weights within ``epsilon`` of their level, in the unit of the weights (gamma in S8BQAT,
+        section 2.4)."""
         distance = (weight - self.decode(self.assign(weight))).abs()
         return float((distance <= epsilon).float().mean())
 
@@ -109,7 +112,8 @@ class Codebook:
 
     @cached_property
     def _nearest(self) -> Tensor:
-        """Code of the nearest level for each half-unit of [-128, 128), (512,) uint8. Midpoints of integers are half-units, so this is exact."""
+        """Code of the nearest level for each half-unit of [-128, 128), (512,) uint8. Midpoints of integers are
+        half-units, so this is exact."""
         centres = torch.arange(512, device=self.levels.device, dtype=torch.float32) / 2 - 127.75
         edges = (self.levels[:-1].float() + self.levels[1:].float()) / 2
         return torch.bucketize(centres, edges).to(torch.uint8)
@@ -138,17 +142,21 @@ class Codebook:
             torch.minimum(torch.maximum(piece, low * scale), high * scale, out=piece)
 
     def _pieces(self, weight: Tensor, other: Tensor | None = None) -> list[tuple[Tensor, Tensor | float, Tensor]]:
-        """Views of a contiguous (R, C) weight, each with the scale that broadcasts against it, and of ``other`` beside it."""
+        """Views of a contiguous (R, C) weight, each with the scale that broadcasts against it, and of ``other``
+        beside it."""
         other = weight if other is None else other
         groups = len(self.scale)
         if groups == 1:
             piece = _PIECE if weight.device.type == "cpu" else max(weight.numel(), 1)
             scale = float(self.scale)
-            return [(a, scale, b) for a, b in zip(weight.view(-1).split(piece), other.view(-1).split(piece), strict=True)]
+            return [
+                (a, scale, b)
+                for a, b in zip(torch.split(weight.view(-1), piece), torch.split(other.view(-1), piece), strict=True)
+            ]
         width = weight.numel() // groups
         rows = max(1, _PIECE // max(width, 1)) if weight.device.type == "cpu" else groups
-        columns = [x.view(groups, width).split(rows) for x in (weight, other)]
-        scales = self.scale[:, None].split(rows)
+        columns = [torch.split(x.view(groups, width), rows) for x in (weight, other)]
+        scales = torch.split(self.scale[:, None], rows)
         return list(zip(columns[0], scales, columns[1], strict=True))
 
 

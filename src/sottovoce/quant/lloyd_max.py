@@ -8,7 +8,9 @@ from torch import Tensor
 GRID = 128  # levels of an 8-bit accelerator are k / 128, k an int8 (S8BQAT, section 2.1)
 
 
-def lloyd_max(weight: Tensor, count: int, *, symmetric: bool = False, iterations: int = 200, tolerance: float = 1e-6) -> Tensor:
+def lloyd_max(
+    weight: Tensor, count: int, *, symmetric: bool = False, iterations: int = 200, tolerance: float = 1e-6
+) -> Tensor:
     """Levels that minimize the squared error of rounding ``weight`` to the nearest of ``count`` of them.
 
     weight: any shape, float. Returns float64 (count,), non-decreasing. ``symmetric`` mirrors the levels about zero, an
@@ -20,7 +22,9 @@ def lloyd_max(weight: Tensor, count: int, *, symmetric: bool = False, iterations
     Raises ValueError for fewer than two levels or an empty weight.
     """
     if count < 2 or weight.numel() == 0:
-        raise ValueError(f"Lloyd-Max wants at least 2 levels and 1 weight, found {count} levels and {weight.numel()} weights")
+        raise ValueError(
+            f"Lloyd-Max wants at least 2 levels and 1 weight, found {count} levels and {weight.numel()} weights"
+        )
     if symmetric:
         return _symmetric(weight, count, iterations, tolerance)
     return _fit(_Sorted(weight.flatten()), count, pinned_zero=False, iterations=iterations, tolerance=tolerance)
@@ -46,7 +50,9 @@ class _Sorted:
 
     def cells(self, edges: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Borders (K + 1,), counts (K,), sums (K,) and squares (K,) of the cells between edges (K - 1,)."""
-        cut = torch.searchsorted(self.values.double() if self.values.device.type != "cpu" else self.values, edges.to(self._key()))
+        cut = torch.searchsorted(
+            self.values.double() if self.values.device.type != "cpu" else self.values, edges.to(self._key())
+        )
         border = torch.cat([cut.new_zeros(1), cut, cut.new_full((1,), len(self.values))])
         return border, border.diff(), self.sums[border].diff(), self.squares[border].diff()
 
@@ -90,7 +96,8 @@ def _round(data: _Sorted, levels: Tensor, pinned_zero: bool) -> Tensor:
 
 
 def power_of_two_scale(levels: Tensor) -> float:
-    """Smallest power of two s for which every level lies on the grid ``s * k / 128``, k in [-127, 127] after rounding."""
+    """Smallest power of two s for which every level lies on the grid ``s * k / 128``, k in [-127, 127] after
+    rounding."""
     largest = max(float(levels.abs().max()), 2.0**-20)
     exponent = torch.tensor(largest * GRID / 127.5, dtype=torch.float64).log2().ceil()
     return float(2.0**exponent)

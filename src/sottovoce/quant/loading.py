@@ -26,7 +26,9 @@ def load(path: str | Path, *, into: nn.Module) -> PackedModel:
         raise FormatError(f"{path}: {where} tensor {name!r}")
     for name, value in values.items():
         if tuple(value.shape) != tuple(state[name].shape):
-            raise FormatError(f"{path}: tensor {name!r}: expected shape {tuple(state[name].shape)}, found {tuple(value.shape)}")
+            raise FormatError(
+                f"{path}: tensor {name!r}: expected shape {tuple(state[name].shape)}, found {tuple(value.shape)}"
+            )
     for name, value in values.items():
         state[name].copy_(torch.from_numpy(value.copy()))
     return packed

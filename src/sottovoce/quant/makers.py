@@ -1,4 +1,5 @@
-"""Codebook makers: from a weight and its specification to levels and scales. The kinds that a plan may name are listed here."""
+"""Codebook makers: from a weight and its specification to levels and scales. The kinds that a plan may name are
+listed here."""
 
 from __future__ import annotations
 
@@ -29,7 +30,7 @@ def make_codebook(weight: Tensor, spec: BandSpec, gates: int = 1) -> Codebook:
 
 def level_count(spec: BandSpec) -> int:
     """2**bits, or one fewer where zero is a level of a symmetric set."""
-    return 2**spec.bits - (1 if spec.has_zero else 0)
+    return int(2**spec.bits) - int(spec.has_zero)
 
 
 def _lloyd_max(weight: Tensor, spec: BandSpec, groups: int) -> tuple[Tensor, Tensor]:
@@ -72,7 +73,8 @@ def _uniform(weight: Tensor, spec: BandSpec, groups: int) -> tuple[Tensor, Tenso
 
 
 def _linear(weight: Tensor, spec: BandSpec, groups: int) -> tuple[Tensor, Tensor]:
-    """The published linear grid: multiples of 2**(1 - bits) below one, whatever the weights (ACosR; S8BQAT, section 3)."""
+    """The published linear grid: multiples of 2**(1 - bits) below one, whatever the weights (ACosR; S8BQAT, section
+    3)."""
     top = 2 ** (spec.bits - 1) - 1
     return (torch.arange(-top, top + 1) * 2 ** (8 - spec.bits)).to(torch.int8), torch.tensor([1.0 / GRID])
 

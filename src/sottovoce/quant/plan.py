@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -14,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from sottovoce.errors import PlanError
+from sottovoce.packed.replacing import replacing
 from sottovoce.quant.spec import BandSpec
 from sottovoce.quant.weights import Weight, find_weights
 
@@ -62,7 +62,9 @@ class BitPlan:
         """
         names = [w.name for w in find_weights(model)]
         if not names:
-            raise PlanError("the model has no weight that can be compressed: no LSTM, GRU, Linear, Embedding, Conv or attention")
+            raise PlanError(
+                "the model has no weight that can be compressed: no LSTM, GRU, Linear, Embedding, Conv or attention"
+            )
         chosen = dict.fromkeys(names, bits)
         for pattern, value in (overrides or {}).items():
             chosen |= dict.fromkeys(_matching(pattern, names), value)
@@ -70,14 +72,18 @@ class BitPlan:
 
         def spec(b: int) -> BandSpec:
             eight = kind is None and b == 8
-            return BandSpec(b, kind or ("uniform" if eight else "lloyd-max"), grouping, None if eight else zero, scale_dtype)
+            return BandSpec(
+                b, kind or ("uniform" if eight else "lloyd-max"), grouping, None if eight else zero, scale_dtype
+            )
 
         return cls({name: (spec(b),) for name, b in chosen.items() if name not in dropped})
 
     def split_rows(self, name: str, at: int, bits: tuple[int, int]) -> BitPlan:
         """The plan with one weight cut in two bands at row ``at``, with these bits above and below it."""
         if name not in self.weights or len(self.weights[name]) != 1:
-            raise PlanError(f"{name}: expected a weight of one band to split, found {len(self.weights.get(name, ()))} bands")
+            raise PlanError(
+                f"{name}: expected a weight of one band to split, found {len(self.weights.get(name, ()))} bands"
+            )
         band = self.weights[name][0]
         parts = (replace(band, bits=bits[0], stop=at), replace(band, bits=bits[1], start=at))
         return BitPlan({**self.weights, name: parts})
@@ -109,7 +115,10 @@ class BitPlan:
     def to_json(self) -> str:
         """Versioned JSON, one weight a line."""
         defaults = asdict(BandSpec(8))
-        rows = [f"    {json.dumps(name)}: {json.dumps([_sparse(s, defaults) for s in specs])}" for name, specs in self.weights.items()]
+        rows = [
+            f"    {json.dumps(name)}: {json.dumps([_sparse(s, defaults) for s in specs])}"
+            for name, specs in self.weights.items()
+        ]
         return f'{{\n  "version": {VERSION},\n  "weights": {{\n' + ",\n".join(rows) + "\n  }\n}\n"
 
     @classmethod
@@ -126,10 +135,9 @@ class BitPlan:
         return cls({name: tuple(_band(source, name, band) for band in bands) for name, bands in items.items()})
 
     def save(self, path: str | Path) -> None:
-        path = Path(path)
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(self.to_json())
-        os.replace(temporary, path)
+        """Write the plan, whole or not at all."""
+        with replacing(Path(path)) as stream:
+            stream.write(self.to_json().encode())
 
     @classmethod
     def load(cls, path: str | Path) -> BitPlan:
@@ -146,9 +154,14 @@ def _lay(name: str, weight: Weight, specs: tuple[BandSpec, ...]) -> list[Planned
     for spec in specs:
         stop = weight.rows if spec.stop is None else spec.stop
         if spec.start != row or not row < stop <= weight.rows:
-            raise PlanError(f"{name}: bands must cover rows 0 to {weight.rows} in order, found {spec.start} to {stop} after row {row}")
+            raise PlanError(
+                f"{name}: bands must cover rows 0 to {weight.rows} in order, "
+                f"found {spec.start} to {stop} after row {row}"
+            )
         if spec.grouping == "gate" and stop - spec.start != weight.rows:
-            raise PlanError(f"{name}: scales per gate want the whole weight in one band, found rows {spec.start} to {stop}")
+            raise PlanError(
+                f"{name}: scales per gate want the whole weight in one band, found rows {spec.start} to {stop}"
+            )
         bands.append(PlannedBand(weight, spec, row, stop))
         row = stop
     if row != weight.rows:

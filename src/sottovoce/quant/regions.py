@@ -64,4 +64,5 @@ def _errors(weight: Tensor, scale: float, candidates: np.ndarray) -> np.ndarray:
     ends = np.full((len(levels), 1), 2 * GRID + 1)
     border = np.concatenate([np.zeros_like(ends), edges, ends], 1)
     count, first, second = (np.diff(m[border], axis=1) for m in moments)
-    return (second - 2 * levels * first + levels**2 * count).sum(1)
+    errors: np.ndarray = (second - 2 * levels * first + levels**2 * count).sum(1)
+    return errors

@@ -43,13 +43,18 @@ class BandSpec:
         if self.kind in _ONE_SCALE and self.zero is False:
             raise PlanError(f"kind {self.kind!r} always has a zero level: zero=False does not go with it")
         if self.has_zero and self.bits == 1:
-            raise PlanError(f"one bit holds no zero beside two signs: kind {self.kind!r} with zero wants 2 bits or more")
+            raise PlanError(
+                f"one bit holds no zero beside two signs: kind {self.kind!r} with zero wants 2 bits or more"
+            )
         if self.kind == "uniform" and self.bits == 8 and not self.has_zero:
-            raise PlanError("mid-rise levels end at 7 bits: at 8 bits the uniform levels are -127 to 127, zero among them")
+            raise PlanError(
+                "mid-rise levels end at 7 bits: at 8 bits the uniform levels are -127 to 127, zero among them"
+            )
 
     @property
     def has_zero(self) -> bool:
-        """Zero is a level: always for ``regions`` and ``linear``, else as asked; by default only for 8-bit ``uniform``."""
+        """Zero is a level: always for ``regions`` and ``linear``, else as asked; by default only for 8-bit
+        ``uniform``."""
         if self.kind in _ONE_SCALE:
             return True
         return self.zero if self.zero is not None else (self.kind == "uniform" and self.bits == 8)

@@ -48,7 +48,8 @@ class Weight:
 
 
 def find_weights(model: nn.Module) -> list[Weight]:
-    """Every matrix of the model's LSTM, GRU, Linear, Embedding, Conv1d, Conv2d and MultiheadAttention modules, in order.
+    """Every matrix of the model's LSTM, GRU, Linear, Embedding, Conv1d, Conv2d and MultiheadAttention modules, in
+    order.
 
     Subclasses count; a parameter met again under another name is an alias of its first one. Projections of an LSTM
     (``weight_hr``) have one gate.

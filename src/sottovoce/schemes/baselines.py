@@ -15,7 +15,8 @@ from sottovoce.schemes.session import Session
 
 @dataclass(frozen=True)
 class PTQ:
-    """Post-training quantization: training, if there is any, is plain; levels are taken at the end and weights rounded once."""
+    """Post-training quantization: training, if there is any, is plain; levels are taken at the end and weights
+    rounded once."""
 
     def after_step(self, session: Session) -> None:
         if session.step == session.total_steps:
@@ -39,7 +40,9 @@ class StraightThrough:
 
     def __post_init__(self) -> None:
         if not 0 <= self.start <= 1 or (self.refit is not None and self.refit < 1):
-            raise ConfigError(f"start must be a share of the run and refit a number of steps, found {self.start} and {self.refit}")
+            raise ConfigError(
+                f"start must be a share of the run and refit a number of steps, found {self.start} and {self.refit}"
+            )
 
     def after_step(self, session: Session) -> None:
         session.hold(session.progress >= self.start)
@@ -52,7 +55,8 @@ class StraightThrough:
 
 
 def linear_qat(**changes: Any) -> S8BQAT:
-    """Linear quantization-aware training: the absolute-cosine pull on evenly spaced levels, no hard compressor before the end.
+    """Linear quantization-aware training: the absolute-cosine pull on evenly spaced levels, no hard compressor
+    before the end.
 
     The plan decides the grid: kind ``linear`` is the published one, fixed whatever the weights; ``uniform`` has a
     least-squares scale. (ACosR; the "linear QAT" rows of S8BQAT's table 2.)

@@ -1,4 +1,5 @@
-"""S8BQAT: a multi-regional absolute-cosine regularizer and a periodic hard compressor (Zhen et al., Interspeech 2022)."""
+"""S8BQAT: a multi-regional absolute-cosine regularizer and a periodic hard compressor (Zhen et al., Interspeech
+2022)."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from sottovoce.errors import ConfigError
+from sottovoce.schemes.bands import TrainedBand
 from sottovoce.schemes.schedule import crossed, is_event, ramp
 from sottovoce.schemes.session import Session
 
@@ -30,7 +32,8 @@ class S8BQAT:
         is this.
 
     The published penalty is flat at a level and steepest beside the border between cells: strong or early, it freezes
-    the assignment of the first hour. Hence the late start and the slow ramp. Raises ConfigError for settings out of range.
+    the assignment of the first hour. Hence the late start and the slow ramp. Raises ConfigError for settings out of
+    range.
     """
 
     form: str = "decoupled"
@@ -55,13 +58,24 @@ class S8BQAT:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be a positive number of steps, found {getattr(self, name)}")
         if self.calibrate is not None and self.form != "published":
-            raise ConfigError("calibrate sets the lambda of the published form; the decoupled pull is in units of the gap")
+            raise ConfigError(
+                "calibrate sets the lambda of the published form; the decoupled pull is in units of the gap"
+            )
 
     @classmethod
     def published(cls, total_steps: int, **changes: Any) -> S8BQAT:
-        """The paper's settings: lambda 5e-4 from the first step, hard compression about every 0.29 of the run (tau 35 of 120)."""
+        """The paper's settings: lambda 5e-4 from the first step, hard compression about every 0.29 of the run (tau
+        35 of 120)."""
         period = max(1, round(0.29 * total_steps))
-        settings = {"form": "published", "strength": 5e-4, "start": 0.0, "full": 0.0, "period": period, "estimate": False, "finish": None}
+        settings = {
+            "form": "published",
+            "strength": 5e-4,
+            "start": 0.0,
+            "full": 0.0,
+            "period": period,
+            "estimate": False,
+            "finish": None,
+        }
         return cls(**{**settings, **changes})
 
     def after_step(self, session: Session) -> None:
@@ -92,7 +106,7 @@ class S8BQAT:
         strength = self._strength(session) * ramp(session.progress, self.start, self.full)
         if strength == 0:
             return None
-        terms = [_Penalty.apply(band.rows(band.planned.weight.parameter), band) for band in session.bands]
+        terms = [_penalty_of(band) for band in session.bands]
         return strength * torch.stack(terms).sum()
 
     def _strength(self, session: Session) -> float:
@@ -110,15 +124,21 @@ class S8BQAT:
             session.values["lambda"] = self.calibrate * (task_power / pull_power) ** 0.5
 
 
+def _penalty_of(band: TrainedBand) -> Tensor:
+    value: Tensor = _Penalty.apply(band.rows(band.planned.weight.parameter), band)  # type: ignore[no-untyped-call]
+    return value
+
+
 class _Penalty(torch.autograd.Function):
     """Sum of the absolute-cosine penalty over a band; its gradient is found in the same pass as its value."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, band: Any) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, band: TrainedBand) -> Tensor:
         total, gradient = band.codebook.penalty(weight)
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None]:
-        return upstream[0] * ctx.saved_tensors[0], None
+        gradient: Tensor = ctx.saved_tensors[0]
+        return upstream[0] * gradient, None

@@ -79,12 +79,14 @@ class Session:
         return float(self._groups[band.planned.weight.parameter]["lr"])
 
     def hold(self, on: bool) -> None:
-        """From now on, forward and backward see quantized weights and the optimizer moves the latents (straight-through)."""
+        """From now on, forward and backward see quantized weights and the optimizer moves the latents
+        (straight-through)."""
         self._hold = on
 
     @torch.no_grad()
     def hard_compress(self, *, estimate: bool = False) -> None:
-        """Overwrite the weights by their nearest centroids and log the share that was there already (S8BQAT, section 2.4)."""
+        """Overwrite the weights by their nearest centroids and log the share that was there already (S8BQAT, section
+        2.4)."""
         for band in self.bands:
             if estimate:
                 band.estimate()
@@ -108,7 +110,8 @@ class Session:
         return term if term is not None else torch.zeros((), device=self.bands[0].weight().device)
 
     def finish(self, *, float_dtype: str = "float16") -> PackedModel:
-        """End the session: snap every planned weight, round what stays float to ``float_dtype``, pack, remove the hooks.
+        """End the session: snap every planned weight, round what stays float to ``float_dtype``, pack, remove the
+        hooks.
 
         The model afterwards computes with exactly the numbers that the file decodes to.
         """
@@ -124,7 +127,8 @@ class Session:
         self._hooks = []
 
     def latent(self, name: str) -> Tensor | None:
-        """The latent weights of a parameter whose quantized ones are in place, by name; None where they are the same."""
+        """The latent weights of a parameter whose quantized ones are in place, by name; None where they are the
+        same."""
         for band in self.bands:
             if name in (band.planned.weight.name, *band.planned.weight.aliases):
                 return self._latents.get(band.planned.weight.parameter)
@@ -137,7 +141,9 @@ class Session:
             "events": list(self.events),
             "values": dict(self.values),
             "hold": self._hold,
-            "codebooks": {band.name: {"levels": band.codebook.levels, "scale": band.codebook.scale} for band in self.bands},
+            "codebooks": {
+                band.name: {"levels": band.codebook.levels, "scale": band.codebook.scale} for band in self.bands
+            },
             "latents": {
                 band.planned.weight.name: self._latents[band.planned.weight.parameter].clone()
                 for band in self.bands
@@ -150,13 +156,17 @@ class Session:
         """Take up a saved state. Raises PlanError when it was saved under another plan."""
         names = {band.name for band in self.bands}
         if set(state["codebooks"]) != names:
-            raise PlanError(f"session state is of another plan: it lacks or adds {sorted(names ^ set(state['codebooks']))}")
+            raise PlanError(
+                f"session state is of another plan: it lacks or adds {sorted(names ^ set(state['codebooks']))}"
+            )
         self._release()
         self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
         for band in self.bands:
             saved, old = state["codebooks"][band.name], band.codebook
             device = old.levels.device
-            band.codebook = Codebook(saved["levels"].to(device), saved["scale"].to(device), old.bits, old.kind, old.grouping)
+            band.codebook = Codebook(
+                saved["levels"].to(device), saved["scale"].to(device), old.bits, old.kind, old.grouping
+            )
             latent = state["latents"].get(band.planned.weight.name)
             if latent is not None:
                 band.planned.weight.parameter.data.copy_(latent)
@@ -218,5 +228,7 @@ def _parameter_groups(optimizer: Optimizer, bands: list[TrainedBand]) -> dict[nn
     groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
     for band in bands:
         if band.planned.weight.parameter not in groups:
-            raise PlanError(f"{band.name}: planned, but not among the optimizer's parameters; add it or leave it out of the plan")
+            raise PlanError(
+                f"{band.name}: planned, but not among the optimizer's parameters; add it or leave it out of the plan"
+            )
     return groups

@@ -1,4 +1,5 @@
-"""Arms of a comparison: each starts from the same trained module, sees the same batches, rates and steps, and ends as a file.
+"""Arms of a comparison: each starts from the same trained module, sees the same batches, rates and steps, and ends
+as a file.
 
 The control trains like the others and stays in float32; post-training quantization rounds what the control ended with.
 """
@@ -81,7 +82,9 @@ def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> RnntModule:
     try:
         module.load_state_dict(load_file(weights))
     except (OSError, RuntimeError) as error:
-        raise ConfigError(f"{weights}: expected this recipe's trained weights ({str(error).splitlines()[0]})") from error
+        raise ConfigError(
+            f"{weights}: expected this recipe's trained weights ({str(error).splitlines()[0]})"
+        ) from error
     return module
 
 

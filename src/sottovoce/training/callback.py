@@ -48,16 +48,20 @@ class CompressionCallback(pl.Callback):
         if self._saved is not None:
             self._session.load_state_dict(self._saved)
 
-    def on_before_optimizer_step(self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer) -> None:
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
+    ) -> None:
         penalty = self.scheme.penalty(self.session)
         if penalty is not None:
-            penalty.backward()
+            torch.autograd.backward(penalty)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         rates = self.session.hit_rates()
         pl_module.log("hit_rate", sum(rates.values()) / len(rates))
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
         prefix = f"{self.submodule}." if self.submodule else ""
         for name in list(checkpoint["state_dict"]):
             latent = self.session.latent(name.removeprefix(prefix)) if name.startswith(prefix) else None
@@ -76,4 +80,3 @@ class CompressionCallback(pl.Callback):
 
     def _model(self, pl_module: pl.LightningModule) -> nn.Module:
         return pl_module.get_submodule(self.submodule) if self.submodule else pl_module
-

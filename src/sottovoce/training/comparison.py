@@ -39,7 +39,15 @@ def default_arms(widths: Iterable[int] = (5, 4, 3)) -> list[Arm]:
 
 
 def compare(
-    recipe: Recipe, data: Path, base: Run, out: Path, arms: list[Arm], *, split: str = "test", workers: int = 2, done: Callable[[str], None] = lambda name: None
+    recipe: Recipe,
+    data: Path,
+    base: Run,
+    out: Path,
+    arms: list[Arm],
+    *,
+    split: str = "test",
+    workers: int = 2,
+    done: Callable[[str], None] = lambda name: None,
 ) -> list[ResultRow]:
     """Train and score every arm, ``workers`` at a time with one thread each, and write ``out/results.json``.
 

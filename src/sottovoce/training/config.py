@@ -27,7 +27,7 @@ class TokenizerConfig(Section):
     """Sentencepiece units trained on the training transcripts."""
 
     kind: Literal["unigram", "bpe", "char"] = "bpe"
-    vocabulary: int = Field(64, ge=4, le=65536)
+    vocabulary: int = Field(default=64, ge=4, le=65536)
 
 
 class ModelConfig(Section):
@@ -52,30 +52,35 @@ class ModelConfig(Section):
 class PhaseConfig(Section):
     """One stretch of training: a warm-up, then a cosine from ``learning_rate`` to ``floor`` times it."""
 
-    epochs: int = Field(8, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
-    warmup_steps: int = Field(100, ge=0)
-    floor: float = Field(0.02, ge=0, le=1)
-    weight_decay: float = Field(1e-4, ge=0)
+    epochs: int = Field(default=8, ge=1)
+    learning_rate: float = Field(default=2e-3, gt=0)
+    warmup_steps: int = Field(default=100, ge=0)
+    floor: float = Field(default=0.02, ge=0, le=1)
+    weight_decay: float = Field(default=1e-4, ge=0)
 
 
 class TrainingConfig(Section):
     """What holds for every phase."""
 
     betas: tuple[float, float] = (0.9, 0.98)
-    clip: float = Field(5.0, gt=0)
-    dropout: float = Field(0.15, ge=0, lt=1)
-    ctc: float = Field(0.3, ge=0)
+    clip: float = Field(default=5.0, gt=0)
+    dropout: float = Field(default=0.15, ge=0, lt=1)
+    ctc: float = Field(default=0.3, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    averaging: float | None = Field(None, gt=0, lt=1, description="decay of an exponential moving average of the weights")
-    patience: int | None = Field(None, ge=1, description="epochs without a better dev WER before training stops")
-    validate_every: int = Field(1, ge=1, description="epochs between dev evaluations")
+    averaging: float | None = Field(
+        default=None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
+    )
+    patience: int | None = Field(
+        default=None, ge=1, description="epochs without a better dev WER before training stops"
+    )
+    validate_every: int = Field(default=1, ge=1, description="epochs between dev evaluations")
 
 
 class CompressionConfig(Section):
-    """How a trained run is compressed: the plan's defaults, the scheme and its options, and the phase that it trains for."""
+    """How a trained run is compressed: the plan's defaults, the scheme and its options, and the phase that it trains
+    for."""
 
-    bits: int = Field(5, ge=1, le=8)
+    bits: int = Field(default=5, ge=1, le=8)
     kind: Literal[KINDS] | None = None  # type: ignore[valid-type]
     grouping: Literal["tensor", "gate", "row"] = "tensor"
     scheme: Literal["s8bqat", "linear_qat", "straight_through", "ptq"] = "s8bqat"
@@ -109,7 +114,8 @@ class Recipe(Section):
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
-    """Read a recipe; ``overrides`` are ``a.b=value`` with YAML values. A bare name finds a recipe that ships with the package.
+    """Read a recipe; ``overrides`` are ``a.b=value`` with YAML values. A bare name finds a recipe that ships with
+    the package.
 
     Raises ConfigError naming the file or the option.
     """

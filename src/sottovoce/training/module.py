@@ -22,7 +22,8 @@ from sottovoce.training.config import PhaseConfig, TrainingConfig
 class RnntModule(pl.LightningModule):
     """Trains ``model`` for one phase. Logs ``train_loss``, ``dev_loss`` (nats an utterance) and ``dev_wer`` (percent).
 
-    Batches are those of ``SpeechDataModule``. The auxiliary CTC head is the module's, not the model's: it is never packed.
+    Batches are those of ``SpeechDataModule``. The auxiliary CTC head is the module's, not the model's: it is never
+    packed.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class RnntModule(pl.LightningModule):
         self.log("dev_loss", self._loss(batch), batch_size=n, on_epoch=True, sync_dist=True)
         stepping = SteppingRnnt(self.model)
         frames, lengths = stepping.encode(batch["features"], batch["feature_lengths"])
-        for key, text, tokens in zip(batch["ids"], batch["texts"], greedy_search(stepping, frames, lengths), strict=True):
+        for key, text, tokens in zip(
+            batch["ids"], batch["texts"], greedy_search(stepping, frames, lengths), strict=True
+        ):
             self._references[key] = text
             self._hypotheses[key] = self.tokenizer.decode(tokens.best.tokens)
 
@@ -60,7 +63,9 @@ class RnntModule(pl.LightningModule):
         if self._references:
             results = score(self._references, self._hypotheses)
             words = sum(r.errors.words for r in results)
-            self.log("dev_wer", 100.0 * sum(r.errors.errors for r in results) / max(words, 1), prog_bar=True, sync_dist=True)
+            self.log(
+                "dev_wer", 100.0 * sum(r.errors.errors for r in results) / max(words, 1), prog_bar=True, sync_dist=True
+            )
         self._references, self._hypotheses = {}, {}
 
     def configure_optimizers(self) -> Any:

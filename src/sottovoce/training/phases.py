@@ -94,7 +94,9 @@ def quiet_libraries() -> None:
     warnings.filterwarnings("ignore", message=r".*(does not have many workers|isinstance\(treespec|tensorboardX).*")
 
 
-def _callbacks(training: TrainingConfig, checkpoints: Path, folder: Path, validate: bool, progress: bool) -> list[pl.Callback]:
+def _callbacks(
+    training: TrainingConfig, checkpoints: Path, folder: Path, validate: bool, progress: bool
+) -> list[pl.Callback]:
     found: list[pl.Callback] = [
         MetricsFile(folder / "metrics.jsonl"),
         ModelCheckpoint(checkpoints, save_last=True, save_top_k=0, every_n_epochs=1, save_on_train_epoch_end=True),

@@ -14,7 +14,8 @@ from sottovoce.training.config import Recipe, parse_recipe
 
 
 class Run:
-    """``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoints/``, ``tokenizer.model``, ``plan.json``, ``module.safetensors``, ``model.safetensors``.
+    """``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoints/``, ``tokenizer.model``, ``plan.json``,
+    ``module.safetensors``, ``model.safetensors``.
 
     ``module.safetensors`` holds the trained module, auxiliary heads included: what compression starts from.
     """
@@ -38,7 +39,9 @@ class Run:
         if config.exists():
             difference = _difference(_read_yaml(config), settings)
             if difference:
-                raise ConfigError(f"{folder}: begun with other settings: {difference}; choose another --out or delete the folder")
+                raise ConfigError(
+                    f"{folder}: begun with other settings: {difference}; choose another --out or delete the folder"
+                )
         folder.mkdir(parents=True, exist_ok=True)
         write_file(config, yaml.safe_dump(settings, sort_keys=False))
         return run

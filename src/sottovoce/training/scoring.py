@@ -5,29 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 
 from sottovoce.data.utterances import split_utterances
+from sottovoce.decoding.search import Method
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
 from sottovoce.runtime import Recognizer
 
 
 def transcribe_split(
-    model: Path, data: Path, split: str, *, float_activations: bool = False, method: str = "greedy", beam: int = 4, blank_penalty: float = 0.0
+    model: Path,
+    data: Path,
+    split: str,
+    *,
+    float_activations: bool = False,
+    method: Method = "greedy",
+    beam: int = 4,
+    blank_penalty: float = 0.0,
 ) -> list[Hypothesis]:
     """Hypotheses of the NumPy runtime for one split of prepared data, with references and speakers.
 
     Raises FormatError for a file that cannot run, DataError for data that cannot be used.
     """
     recognizer = Recognizer(
-        model, method=method, beam=beam, float_activations=float_activations, blank_penalty=blank_penalty  # type: ignore[arg-type]
+        model,
+        method=method,
+        beam=beam,
+        float_activations=float_activations,
+        blank_penalty=blank_penalty,
     )
     utterances = split_utterances(data, split, recognizer.input.settings)
     results = recognizer.transcribe_batch([u.features for u in utterances])
     return [
-        Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, reference=u.text) for u, r in zip(utterances, results, strict=True)
+        Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, reference=u.text)
+        for u, r in zip(utterances, results, strict=True)
     ]
 
 
 def scored_once(model: Path, data: Path, split: str, into: Path) -> list[Hypothesis]:
-    """As ``transcribe_split``, kept in a file beside the model so that an interrupted comparison goes on where it was."""
+    """As ``transcribe_split``, kept in a file beside the model so that an interrupted comparison goes on where it
+    was."""
     if not into.exists():
         write_hypotheses(into, transcribe_split(model, data, split))
     return read_hypotheses(into)

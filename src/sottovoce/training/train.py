@@ -30,7 +30,14 @@ def train(
     A finished run is returned as it is; an interrupted one resumes at its last epoch. Raises ConfigError when the
     folder holds a run of other settings, DataError when the data cannot be used.
     """
-    run = Run.begin(out, {"recipe": recipe.model_dump(mode="json"), "data": str(data_folder.resolve()), "data_hash": _data_hash(data_folder)})
+    run = Run.begin(
+        out,
+        {
+            "recipe": recipe.model_dump(mode="json"),
+            "data": str(data_folder.resolve()),
+            "data_hash": _data_hash(data_folder),
+        },
+    )
     if run.model.exists():
         return run
     if threads is not None:
@@ -65,11 +72,10 @@ def _tokenizer(recipe: Recipe, data_folder: Path, run: Run) -> Tokenizer:
 
 
 def _data_hash(folder: Path) -> str:
-    """Hash of the manifests, so that a run is not continued on other data; empty where there are none (refused later)."""
+    """Hash of the manifests, so that a run is not continued on other data; empty where there are none (refused
+    later)."""
     digest = hashlib.sha256()
     for name in ("train", "dev", "test"):
         path = folder / f"{name}.jsonl.gz"
         digest.update(gzip.decompress(path.read_bytes()) if path.is_file() else b"")
     return digest.hexdigest()[:16]
-
-
