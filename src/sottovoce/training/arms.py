@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sottovoce.data.datamodule import SpeechDataModule
@@ -81,7 +82,7 @@ def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> RnntModule:
     module = RnntModule(architecture, tokenizer, recipe.training, recipe.compression.phase)
     try:
         module.load_state_dict(load_file(weights))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise ConfigError(
             f"{weights}: expected this recipe's trained weights ({str(error).splitlines()[0]})"
         ) from error

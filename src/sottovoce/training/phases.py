@@ -18,6 +18,7 @@ from sottovoce.data.datamodule import SpeechDataModule
 from sottovoce.errors import ConfigError
 from sottovoce.training.config import PhaseConfig, TrainingConfig
 from sottovoce.training.module import RnntModule
+from sottovoce.training.run import write_file
 
 
 def fit(
@@ -82,8 +83,11 @@ class MetricsFile(pl.Callback):
             return
         row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: round(float(value), 6) for key, value in trainer.callback_metrics.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        kept = [line for line in self._lines() if json.loads(line)["epoch"] < row["epoch"]]  # a resumed epoch counts once
+        write_file(self.path, "\n".join([*kept, json.dumps(row)]) + "\n")
+
+    def _lines(self) -> list[str]:
+        return self.path.read_text().splitlines() if self.path.exists() else []
 
 
 def quiet_libraries() -> None:

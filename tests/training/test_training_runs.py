@@ -1,0 +1,144 @@
+"""Training from a recipe to a file that runs: reproducible, resumable, and honest about what it continues."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+
+from sottovoce.errors import ConfigError
+from sottovoce.evaluation.results import score_hypotheses
+from sottovoce.packed import PackedMatrix, load_model
+from sottovoce.training import phases
+from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.config import CompressionConfig, Recipe
+from sottovoce.training.run import Run
+from sottovoce.training.scoring import transcribe_split
+from sottovoce.training.train import train
+
+
+class Killed(BaseException):
+    """Stands for a signal: no handler of errors may see it."""
+
+
+class KillAfter(pl.Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.global_step == self.step:
+            raise Killed
+
+
+@pytest.fixture
+def kill_at(monkeypatch: pytest.MonkeyPatch) -> object:
+    """Makes the next training die at an optimizer step."""
+    original = phases._callbacks
+
+    def arm(step: int | None) -> None:
+        extra = [KillAfter(step)] if step is not None else []
+        monkeypatch.setattr(phases, "_callbacks", lambda *args: [*original(*args), *extra])
+
+    return arm
+
+
+def tensors(path: Path) -> dict[str, np.ndarray]:
+    packed = load_model(path)
+    return {name: packed.decode(name).copy() for name in packed.tensors}
+
+
+def job(recipe: Recipe, tones: Path, run: Run, folder: Path, scheme: str | None, **options: object) -> Job:
+    settings = scheme and CompressionConfig(bits=4, scheme=scheme, options=options, phase=recipe.compression.phase)
+    return Job(recipe, tones, run.folder, run.module, folder, settings or None, seed=0)
+
+
+def test_the_same_seed_gives_the_same_file_and_a_kill_changes_nothing(
+    tones: Path, recipe: Recipe, tmp_path: Path, kill_at
+) -> None:
+    whole = train(recipe, tones, tmp_path / "whole", progress=False)
+    kill_at(9)
+    with pytest.raises(Killed):
+        train(recipe, tones, tmp_path / "cut", progress=False)
+    assert not (tmp_path / "cut" / "model.safetensors").exists()
+    kill_at(None)
+    cut = train(recipe, tones, tmp_path / "cut", progress=False)
+    assert whole.model.read_bytes() == cut.model.read_bytes()
+    rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2, 3] and all("dev_wer" in row and "train_loss" in row for row in rows)
+    assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+
+
+def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    run = train(recipe, tones, tmp_path / "run", progress=False)
+    stamp = run.model.stat().st_mtime_ns
+    train(recipe, tones, tmp_path / "run", progress=False)
+    assert run.model.stat().st_mtime_ns == stamp
+    other = recipe.model_copy(update={"seed": 5})
+    with pytest.raises(ConfigError, match=r"recipe\.seed was 0, now 5"):
+        train(other, tones, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize("scheme", ["s8bqat", "straight_through"])
+def test_an_interrupted_arm_ends_where_an_uninterrupted_one_does(
+    tones: Path, recipe: Recipe, tmp_path: Path, kill_at, scheme: str
+) -> None:
+    base = train(recipe, tones, tmp_path / "base", progress=False)
+    whole = carry_out(job(recipe, tones, base, tmp_path / "whole", scheme))
+    rows = [json.loads(x) for x in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    kill_at(rows[0]["step"] + 1)
+    with pytest.raises(Killed):
+        carry_out(job(recipe, tones, base, tmp_path / "cut", scheme))
+    kill_at(None)
+    assert whole.read_bytes() == carry_out(job(recipe, tones, base, tmp_path / "cut", scheme)).read_bytes()
+
+
+def test_arms_share_batches_and_end_as_files_that_run(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    base = train(recipe, tones, tmp_path / "base", progress=False)
+    control = carry_out(job(recipe, tones, base, tmp_path / "fp32", None))
+    assert not any(isinstance(t, PackedMatrix) for t in load_model(control).tensors.values())
+    # Straight-through that never begins trains exactly as the control does, batch by batch.
+    late = carry_out(job(recipe, tones, base, tmp_path / "late", "straight_through", start=1.0))
+    reference, found = tensors(control), tensors(late)
+    module = tmp_path / "fp32" / "module.safetensors"
+    rounded = carry_out(
+        Job(recipe, tones, base.folder, module, tmp_path / "ptq", CompressionConfig(bits=4, scheme="ptq"), seed=0)
+    )
+    biases = [name for name in reference if "bias" in name]
+    assert all(np.array_equal(found[n], reference[n].astype(np.float16).astype(np.float32)) for n in biases)
+    for path in (control, late, rounded):
+        hypotheses = transcribe_split(path, tones, "test")
+        assert len(hypotheses) == 12 and all(s.errors.words > 0 for s in score_hypotheses(hypotheses))
+    packed = load_model(rounded)
+    assert packed.provenance["scheme"] == "ptq" and packed.provenance["bits"] == 4
+    assert packed.architecture == load_model(control).architecture
+
+
+def test_unknown_options_of_a_scheme_are_refused(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    base = train(recipe, tones, tmp_path / "base", progress=False)
+    with pytest.raises(ConfigError, match="strenght"):
+        carry_out(job(recipe, tones, base, tmp_path / "arm", "s8bqat", strenght=3.0))
+    with pytest.raises(ConfigError, match="trained weights"):
+        broken = tmp_path / "broken.safetensors"
+        broken.write_bytes(b"")
+        carry_out(Job(recipe, tones, base.folder, broken, tmp_path / "b", None, seed=0))
+
+
+def test_averaging_and_early_stopping_train(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    training = recipe.training.model_copy(update={"averaging": 0.9, "patience": 1, "precision": "bf16-mixed"})
+    run = train(recipe.model_copy(update={"training": training}), tones, tmp_path / "run", progress=False)
+    assert all(np.isfinite(t).all() for t in tensors(run.model).values())
+
+
+def test_a_run_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no config\.yaml"):
+        Run.open(tmp_path)
+    (tmp_path / "config.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="expected keys and values"):
+        Run.open(tmp_path)
+    (tmp_path / "config.yaml").write_text("a: 1\n")
+    with pytest.raises(ConfigError, match="recipe and data"):
+        Run.open(tmp_path)
+
