@@ -16,22 +16,24 @@ from sottovoce.errors import ConfigError, DataError
 pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed: no synthetic speech")
 
 
-def test_forty_voices_for_training_and_none_shared() -> None:
+def test_two_hundred_voices_and_no_variant_in_two_splits() -> None:
     cast = voices()
-    assert {split: len(found) for split, found in cast.items()} == {"train": 40, "dev": 8, "test": 12}
-    variants = [voice.variant for found in cast.values() for voice in found]
-    assert len(set(variants)) == 60
-    assert len({voice.name for voice in cast["train"]}) == 40
+    assert {split: len(found) for split, found in cast.items()} == {"train": 160, "dev": 16, "test": 24}
+    variants = {split: {voice.variant for voice in found} for split, found in cast.items()}
+    assert {split: len(found) for split, found in variants.items()} == {"train": 40, "dev": 8, "test": 12}
+    assert len(set.union(*variants.values())) == 60
+    assert all(len({voice.name for voice in found}) == len(found) for found in cast.values())
 
 
 def test_each_voice_says_the_same_bits_again_and_differs_from_the_others() -> None:
     said = set()
-    for voice in [voice for found in voices().values() for voice in found]:
+    some = [voice for found in voices().values() for voice in found[::4]]
+    for voice in some:
         first, rate = speak("one seven", voice, seed=5)
         again, _ = speak("one seven", voice, seed=5)
         assert rate == 22_050 and first.tobytes() == again.tobytes(), voice
         said.add(first.tobytes())
-    assert len(said) == 60
+    assert len(said) == len(some) == 50
 
 
 def test_what_was_said_before_changes_nothing() -> None:

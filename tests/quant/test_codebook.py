@@ -114,6 +114,20 @@ def test_pull_moves_towards_the_nearest_level_and_never_past_it() -> None:
     assert float((moved - weight).abs().max()) <= 0.1 * 6 * 0.25 + 1e-6
 
 
+def test_pull_is_the_formula_but_for_its_sampling() -> None:
+    book = make([-120, -40, 0, 40, 120], [1 / 128])
+    weight = torch.linspace(-0.93, 0.93, 2001)[None]
+    moved = (book.pull_(weight.clone(), 0.01) - weight) * 128
+    units = weight * 128
+    for u, step in zip(units[0].tolist(), moved[0].tolist(), strict=True):
+        low, high = next((a, b) for a, b in pairwise(book.levels.tolist()) if a <= u < b)
+        place = (u - low) / (high - low)
+        formula = -0.01 * (high - low) * math.sin(math.pi * place) * (1 if place < 0.5 else -1)
+        slope = 0.01 * math.pi * 2 / 16  # change of the formula within a sample
+        if abs(place - 0.5) * (high - low) > 1 / 16:
+            assert step == pytest.approx(formula, abs=slope)
+
+
 def test_pull_clips_to_the_outer_levels_also_with_many_scales() -> None:
     book = make([-2, 2], [0.5, 0.25])
     weight = torch.tensor([[3.0, -3.0], [3.0, -3.0]])
@@ -225,8 +239,3 @@ def test_half_unit_bins_give_the_exact_error_of_every_candidate() -> None:
         levels = torch.tensor([0, *candidates[i].tolist()]).double() / 128
         plain = (weight.abs().double()[:, None] - levels).square().min(1).values.sum()
         assert errors[i] / 128**2 == pytest.approx(float(plain), rel=1e-9)
-
-
-def test_a_codebook_moves_between_devices() -> None:
-    book = make([-2, 2], [0.5]).to(torch.device("cpu"))
-    assert book.assign(torch.tensor([[1.0]])).tolist() == [[1]]

@@ -143,22 +143,24 @@ def test_specs_that_do_not_go_together_are_refused(change: dict[str, object], me
 
 @st.composite
 def specs(draw: st.DrawFn) -> BandSpec:
-    values = dict(
-        bits=draw(st.integers(1, 8)),
-        kind=draw(st.sampled_from(KINDS)),
-        grouping=draw(st.sampled_from(GROUPINGS)),
-        zero=draw(st.sampled_from([None, True, False])),
-        scale_dtype=draw(st.sampled_from(["float16", "float32"])),
-        start=draw(st.integers(0, 5)),
-        stop=draw(st.sampled_from([None, 9])),
-    )
+    values = {
+        "bits": draw(st.integers(1, 8)),
+        "kind": draw(st.sampled_from(KINDS)),
+        "grouping": draw(st.sampled_from(GROUPINGS)),
+        "zero": draw(st.sampled_from([None, True, False])),
+        "scale_dtype": draw(st.sampled_from(["float16", "float32"])),
+        "start": draw(st.integers(0, 5)),
+        "stop": draw(st.sampled_from([None, 9])),
+    }
     try:
         return BandSpec(**values)  # type: ignore[arg-type]
     except PlanError:
         return BandSpec(4)
 
 
-@given(st.dictionaries(st.text(min_size=1, max_size=12), st.lists(specs(), min_size=1, max_size=3).map(tuple), max_size=4))
+@given(
+    st.dictionaries(st.text(min_size=1, max_size=12), st.lists(specs(), min_size=1, max_size=3).map(tuple), max_size=4)
+)
 def test_json_round_trip(weights: dict[str, tuple[BandSpec, ...]]) -> None:
     plan = BitPlan(weights)
     assert BitPlan.from_json(plan.to_json()).weights == plan.weights

@@ -14,10 +14,26 @@ from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.packed import PackedMatrix, load_model
 from sottovoce.training import phases
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import CompressionConfig, Recipe
+from sottovoce.training.config import CompressionConfig, Recipe, parse_recipe
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import transcribe_split
 from sottovoce.training.train import train
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """Two epochs of a tiny recognizer."""
+    return parse_recipe(
+        {
+            "name": "tones",
+            "tokenizer": {"kind": "char", "vocabulary": 12},
+            "data": {"max_duration": 5.0, "augment": {"noise": 0.02}},
+            "model": {"encoder_units": 12, "embedding": 6, "predictor_units": 8, "joiner_units": 10, "stack": 3},
+            "phase": {"epochs": 3, "learning_rate": 5e-3, "warmup_steps": 4},
+            "compression": {"phase": {"epochs": 2, "learning_rate": 2e-3, "warmup_steps": 0, "weight_decay": 0.0}},
+        },
+        "test",
+    )
 
 
 class Killed(BaseException):
@@ -141,4 +157,3 @@ def test_a_run_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a: 1\n")
     with pytest.raises(ConfigError, match="recipe and data"):
         Run.open(tmp_path)
-

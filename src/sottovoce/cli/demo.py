@@ -47,8 +47,7 @@ def demo(
     recipe = load_recipe(corpus if preset == "full" else f"{corpus}-small", [f"seed={seed}"])
     out.mkdir(parents=True, exist_ok=True)
     console.print(f"[bold]1/3[/] preparing speech ({corpus})")
-    options = {**recipe.corpus.get("options", {}), "seed": seed}
-    prepare(corpus, source, out / "data", options)
+    prepare(corpus, source, out / "data", recipe.corpus.get("options", {}), seed=seed)
     console.print("[bold]2/3[/] training the 32-bit recognizer")
     base = train(recipe, out / "data", out / "base", progress=True)
     console.print("[bold]3/3[/] compressing: every arm starts from it and sees the same batches")
@@ -61,18 +60,18 @@ def demo(
 
 
 def results_table(rows: list[ResultRow], recipe: Recipe) -> Table:
-    """The rows as a table."""
+    """The rows as a table; p is MAPSSWE's against the 32-bit control."""
     table = Table(title=f"{recipe.name}, {rows[0].split}: {rows[0].words} words, seed {rows[0].seed}")
-    for name in ("system", "bits", "WER %", "95 % interval", "MB", "times smaller", "MAPSSWE p", "verdict"):
+    for name in ("system", "bits", "WER %", "95 % CI", "MB", "smaller", "p", "verdict"):
         table.add_column(name, justify="left" if name in ("system", "verdict") else "right", no_wrap=True)
     for r in rows:
         table.add_row(
             r.system,
             str(r.bits),
             f"{r.wer:.2f}",
-            f"{r.ci95[0]:.2f} - {r.ci95[1]:.2f}",
+            f"{r.ci95[0]:.1f}-{r.ci95[1]:.1f}",
             f"{r.model_bytes / 1e6:.2f}",
-            f"{r.fp32_bytes / r.model_bytes:.1f}",
+            f"{r.fp32_bytes / r.model_bytes:.1f}x",
             "" if r.mapsswe_p is None else f"{r.mapsswe_p:.3f}",
             r.verdict,
         )

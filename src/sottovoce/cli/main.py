@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "transcribe": ("transcribe", "transcribe"),
     "inspect": ("inspect", "inspect"),
 }
+_INTERRUPTED = 130  # how typer ends on ctrl-c
 _EXTRAS = {"torch": "train", "lightning": "train", "lhotse": "train", "tensorboard": "train", "espeakng_loader": "demo"}
 
 
@@ -40,7 +41,9 @@ def _load(name: str) -> Any:
     module, attribute = _COMMANDS[name]
     found: Any = getattr(import_module(f"sottovoce.cli.{module}"), attribute)
     if isinstance(found, typer.Typer):
-        return typer.main.get_command(found)
+        group = typer.main.get_command(found)
+        group.name = name
+        return group
     app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
     app.command(name)(found)
     return typer.main.get_command(app)
@@ -71,11 +74,13 @@ def run() -> None:
         if extra is None:
             raise
         _fail(f"this command needs {error.name}; install it with: pip install 'sottovoce[{extra}]'")
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; the same command goes on from here")
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == _INTERRUPTED:
+            Console(stderr=True).print("interrupted; the same command goes on from here")
+        raise
 
 
 def _fail(message: str) -> None:
-    Console(stderr=True).print("error: " + message, style="red", highlight=False, markup=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console.print("error: " + message, style="red")
     sys.exit(2)

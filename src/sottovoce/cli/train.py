@@ -27,4 +27,6 @@ def train(
     Example: `sottovoce train recipes/fsdd.yaml --data fsdd-data --out runs/fsdd --set phase.epochs=12`
     """
     run = train_recipe(load_recipe(recipe, settings), data, out, devices=devices, threads=threads)
+    if not run.model.exists():  # a DDP process beside the one that writes
+        return
     Console().print(f"trained: {run.model}", highlight=False, soft_wrap=True)

@@ -98,11 +98,11 @@ class FeatureStore:
     def __init__(self, cuts: Sequence[MonoCut], limit: float) -> None:
         size = sum(4 * cut.features.num_frames * cut.features.num_features for cut in cuts)
         self.in_memory = size <= limit
-        self._arrays = {cut.id: load_features(cut) for cut in cuts} if self.in_memory else {}
+        self._arrays = {cut.features.storage_key: load_features(cut) for cut in cuts} if self.in_memory else {}
 
     def get(self, cut: MonoCut) -> NDArray[np.float32]:
         """Features (T, F) float32."""
-        return self._arrays[cut.id] if self.in_memory else load_features(cut)
+        return self._arrays[cut.features.storage_key] if self.in_memory else load_features(cut)
 
 
 class SpeechDataset(Dataset[Batch]):

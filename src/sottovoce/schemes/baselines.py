@@ -20,8 +20,7 @@ class PTQ:
 
     def after_step(self, session: Session) -> None:
         if session.step == session.total_steps:
-            for band in session.bands:
-                band.estimate()
+            session.estimate_levels()
 
     def penalty(self, session: Session) -> Tensor | None:
         return None
@@ -47,8 +46,7 @@ class StraightThrough:
     def after_step(self, session: Session) -> None:
         session.hold(session.progress >= self.start)
         if is_event(session.step, session.total_steps, self.refit):
-            for band in session.bands:
-                band.estimate()
+            session.estimate_levels()
 
     def penalty(self, session: Session) -> Tensor | None:
         return None

@@ -21,7 +21,8 @@ class S8BQAT:
 
     form: ``decoupled`` moves weights after the optimizer's step, ``strength * learning rate`` local gaps at most;
         ``published`` is the paper's penalty, for the user's loss through ``session.penalty()``, summed over weights.
-    strength: k of the decoupled pull, or lambda of the published penalty (the paper's best: 5e-4).
+    strength: k of the decoupled pull, or lambda of the published penalty (the paper's best: 5e-4). Without a finishing
+        phase the pull has to bring the weights all the way: 10 did that in ten epochs.
     start, full: shares of the run between which the strength grows linearly from nothing.
     period: steps between hard compressions (tau); None for none before the end. ``estimate`` takes the levels anew at
         each of them.
@@ -31,20 +32,20 @@ class S8BQAT:
     calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
         is this.
 
-    The published penalty is flat at a level and steepest beside the border between cells: strong or early, it freezes
-    the assignment of the first hour. Hence the late start and the slow ramp. Raises ConfigError for settings out of
+    The penalty is flat at a level and steepest beside the border between cells: strong or early, it freezes the
+    assignment of the first hour. Hence the late start, the slow ramp, and a pull that stops where the finish begins. Raises ConfigError for settings out of
     range.
     """
 
     form: str = "decoupled"
-    strength: float = 10.0
-    start: float = 0.3
+    strength: float = 2.0
+    start: float = 0.25
     full: float = 1.0
     period: int | None = None
     estimate: bool = True
     levels_at: float | None = None
-    finish: float | None = 0.6
-    refit: int | None = None
+    finish: float | None = 0.5
+    refit: int | None = 50
     calibrate: float | None = None
 
     def __post_init__(self) -> None:
@@ -80,9 +81,20 @@ class S8BQAT:
 
     def after_step(self, session: Session) -> None:
         step, total = session.step, session.total_steps
+        finishing = self.finish is not None and session.progress >= self.finish
         if self.levels_at is not None and crossed(step, total, self.levels_at):
-            for band in session.bands:
-                band.estimate()
+            session.estimate_levels()
+        if finishing:
+            if is_event(step, total, self.refit):
+                session.estimate_levels()
+        else:
+            self._draw(session)
+        if is_event(step, total, self.period):
+            session.hard_compress(estimate=self.estimate)
+        session.hold(finishing)
+
+    def _draw(self, session: Session) -> None:
+        """Pull weights towards their levels, or keep them between the outer ones where the loss does the pulling."""
         if self.form == "published":
             self._calibrate(session)
         share = ramp(session.progress, self.start, self.full)
@@ -91,13 +103,6 @@ class S8BQAT:
                 band.codebook.pull_(band.weight(), self.strength * share * session.rate(band))
             elif share > 0:
                 band.codebook.clip_(band.weight())
-        if is_event(step, total, self.period):
-            session.hard_compress(estimate=self.estimate)
-        finishing = self.finish is not None and session.progress >= self.finish
-        if finishing and is_event(step, total, self.refit):
-            for band in session.bands:
-                band.estimate()
-        session.hold(finishing)
 
     def penalty(self, session: Session) -> Tensor | None:
         """lambda times the penalty summed over weights, or None in the decoupled form."""

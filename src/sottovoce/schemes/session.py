@@ -57,7 +57,8 @@ class Session:
         self.events: list[dict[str, Any]] = []
         self.values: dict[str, float] = {}
         self.bands = [TrainedBand.of(planned) for planned in plan.resolve(model)]
-        self._latents: dict[nn.Parameter, Tensor] = {}
+        self._latents: dict[nn.Parameter, Tensor] = {}  # of the parameters that hold quantized weights at the moment
+        self._buffers: dict[nn.Parameter, Tensor] = {}  # memory of the latents, kept from step to step
         self._hold = False
         self._groups = _parameter_groups(optimizer, self.bands) if optimizer else {}
         self._hooks = []
@@ -83,13 +84,17 @@ class Session:
         (straight-through)."""
         self._hold = on
 
+    def estimate_levels(self) -> None:
+        """Take every band's levels and scales anew from the weights as they stand."""
+        for band in self.bands:
+            band.estimate()
+
     @torch.no_grad()
     def hard_compress(self, *, estimate: bool = False) -> None:
         """Overwrite the weights by their nearest centroids and log the share that was there already (S8BQAT, section
         2.4)."""
-        for band in self.bands:
-            if estimate:
-                band.estimate()
+        if estimate:
+            self.estimate_levels()
         self.events.append({"step": self.step, "hit_rate": self.hit_rates()})
         for band in self.bands:
             band.codebook.snap_(band.weight())
@@ -210,8 +215,14 @@ class Session:
         for band in self.bands:
             parameter = band.planned.weight.parameter
             if parameter not in self._latents:
-                self._latents[parameter] = parameter.detach().clone()
+                kept = self._buffer(parameter)
+                self._latents[parameter] = kept.copy_(parameter)
             band.codebook.snap_(band.weight())
+
+    def _buffer(self, parameter: nn.Parameter) -> Tensor:
+        if parameter not in self._buffers:
+            self._buffers[parameter] = torch.empty_like(parameter, requires_grad=False)
+        return self._buffers[parameter]
 
     @torch.no_grad()
     def _release(self) -> None:

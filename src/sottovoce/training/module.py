@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from sottovoce.decoding.greedy import greedy_search
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.evaluation.wer import score
+from sottovoce.evaluation.wer import score, total
 from sottovoce.losses import check_joint_memory, rnnt_loss_from_logits
 from sottovoce.models import Rnnt, SteppingRnnt
 from sottovoce.packed import RnntArchitecture
@@ -60,12 +60,11 @@ class RnntModule(pl.LightningModule):
             self._hypotheses[key] = self.tokenizer.decode(tokens.best.tokens)
 
     def on_validation_epoch_end(self) -> None:
-        if self._references:
-            results = score(self._references, self._hypotheses)
-            words = sum(r.errors.words for r in results)
-            self.log(
-                "dev_wer", 100.0 * sum(r.errors.errors for r in results) / max(words, 1), prog_bar=True, sync_dist=True
-            )
+        counts = total(score(self._references, self._hypotheses))
+        # Under DDP each process decodes its share of the dev set; the counts add up.
+        gathered = self.all_gather(torch.tensor([counts.errors, counts.words], device=self.device))
+        summed = torch.as_tensor(gathered).view(-1, 2).sum(0)
+        self.log("dev_wer", 100.0 * summed[0] / summed[1].clamp_min(1), prog_bar=True, rank_zero_only=False)
         self._references, self._hypotheses = {}, {}
 
     def configure_optimizers(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +44,8 @@ def fit(
     checkpoints = folder / "checkpoints"
     trainer = pl.Trainer(
         max_epochs=phase.epochs,
-        max_steps=data.num_batches(phase.epochs),  # the sampler has no length, and schedules are shares of the run
+        # The sampler has no length, and schedules are shares of the run.
+        max_steps=math.ceil(data.num_batches(phase.epochs) / devices),
         accelerator="auto" if torch.cuda.is_available() else "cpu",
         devices=devices,
         precision=training.precision,
@@ -83,7 +85,9 @@ class MetricsFile(pl.Callback):
             return
         row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: round(float(value), 6) for key, value in trainer.callback_metrics.items()}
-        kept = [line for line in self._lines() if json.loads(line)["epoch"] < row["epoch"]]  # a resumed epoch counts once
+        kept = [
+            line for line in self._lines() if json.loads(line)["epoch"] < row["epoch"]
+        ]  # a resumed epoch counts once
         write_file(self.path, "\n".join([*kept, json.dumps(row)]) + "\n")
 
     def _lines(self) -> list[str]:

@@ -49,7 +49,11 @@ def train(
     architecture = recipe.model.architecture(data.settings.bins, tokenizer.vocabulary)
     module = RnntModule(architecture, tokenizer, recipe.training, recipe.phase)
     module.set_cmvn(*(torch.from_numpy(x) for x in data.cmvn()))
-    fit(module, data, recipe.phase, recipe.training, out, seed=recipe.seed, devices=devices, progress=progress)
+    trainer = fit(
+        module, data, recipe.phase, recipe.training, out, seed=recipe.seed, devices=devices, progress=progress
+    )
+    if not trainer.is_global_zero:
+        return run
     save_module(module, out)
     packed = replace(
         pack_float(module.model),

@@ -1,0 +1,153 @@
+"""The commands as a user meets them: what they print, what they leave, and one line with exit code 2 for a mistake."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sottovoce.cli import main as cli
+from sottovoce.packed import load_model
+
+TINY = {
+    "name": "tiny",
+    "tokenizer": {"kind": "char", "vocabulary": 12},
+    "data": {"max_duration": 5.0},
+    "model": {"encoder_units": 12, "embedding": 6, "predictor_units": 8, "joiner_units": 10, "stack": 3},
+    "phase": {"epochs": 1, "learning_rate": 5e-3, "warmup_steps": 4},
+    "compression": {"phase": {"epochs": 1, "learning_rate": 2e-3, "warmup_steps": 0}},
+}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sottovoce", *map(str, arguments)])
+        code = 0
+        try:
+            cli.run()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path, tmp_path: Path) -> None:
+    base, arm = tmp_path / "base", tmp_path / "arm"
+    code, out, _ = run("train", recipe_file, "--data", tones, "--out", base, "--threads", 1)
+    assert code == 0 and "model.safetensors" in out
+    code, out, err = run(
+        "compress", base, "--out", arm, "--bits", 4, "--kind", "uniform", "--grouping", "row", "--threads", 1
+    )
+    assert code == 0 and "x smaller" in out, err
+    assert all(
+        b.bits == 4 and b.grouping == "row"
+        for b in load_model(arm / "model.safetensors").tensors["joiner.output.weight"].bands
+    )  # type: ignore[union-attr]
+    plan = json.loads((arm / "plan.json").read_text())
+    assert plan["version"] == 1 and plan["weights"]["joiner.output.weight"][0]["bits"] == 4
+    code, out, _ = run("evaluate", arm, "--data", tones, "--json", "--hypotheses", tmp_path / "h.jsonl")
+    figures = json.loads(out)
+    assert code == 0 and figures["words"] > 0 and figures["model_bytes"] < figures["file_bytes"]
+    assert len((tmp_path / "h.jsonl").read_text().splitlines()) == 12
+    code, out, _ = run("evaluate", base, "--data", tones, "--split", "dev", "--method", "beam", "--float-activations")
+    assert code == 0 and out.startswith("dev: WER ")
+    code, out, _ = run("inspect", arm / "model.safetensors", "--json")
+    assert code == 0 and "joiner.output.weight" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("train", "none.yaml", "--data", ".", "--out", "x"), "none.yaml: no such recipe"),
+        (("train", "{recipe}", "--data", "nowhere", "--out", "{tmp}/x"), "nowhere"),
+        (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "phase.epoch=3"), "phase.epoch"),
+        (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "data.bucket=3"), "bucket"),
+        (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "phase"), "expected key.subkey=value"),
+        (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "name.a=1"), "name holds a value"),
+        (("train", "{empty}", "--data", "{tones}", "--out", "{tmp}/x"), "expected a recipe of keys and values"),
+        (("compress", "{tmp}", "--out", "{tmp}/y"), "expected a run folder made by 'sottovoce train'"),
+        (("evaluate", "{empty}", "--data", "{tones}"), "empty.yaml"),
+        (("evaluate", "none.safetensors", "--data", "{tones}"), "none.safetensors"),
+        (("inspect", "{tmp}"), "{tmp}"),
+        (("transcribe", "none.safetensors", "{tmp}"), "expected audio files in this folder"),
+        (
+            ("demo", "--data", "librispeech:x", "--out", "{tmp}/d"),
+            "--data librispeech:x: expected 'synth' or 'fsdd:DIR'",
+        ),
+        (("demo", "--data", "fsdd:nowhere", "--out", "{tmp}/d"), "nowhere"),
+        (("data", "prepare", "sinth", "--out", "{tmp}/z"), "did you mean 'synth'"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_two(
+    run, tones: Path, recipe_file: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    empty = tmp_path / "empty.yaml"
+    empty.write_text("")
+    names = {"tmp": tmp_path, "tones": tones, "recipe": recipe_file, "empty": empty}
+    code, _, err = run(*(a.format(**names) for a in arguments))
+    lines = [line for line in err.splitlines() if line.strip()]
+    assert code == 2, err
+    assert lines[-1].startswith("error: ") and message.format(**names) in lines[-1], err
+    assert "Traceback" not in err
+
+
+def test_a_run_that_never_finished_is_not_compressed(run, tones: Path, recipe_file: Path, tmp_path: Path) -> None:
+    run("train", recipe_file, "--data", tones, "--out", tmp_path / "r", "--threads", 1)
+    (tmp_path / "r" / "module.safetensors").unlink()
+    code, _, err = run("compress", tmp_path / "r", "--out", tmp_path / "y")
+    assert code == 2 and "module.safetensors: missing" in err
+
+
+def test_help_lists_every_command_and_each_has_an_example(run) -> None:
+    code, out, _ = run("--help")
+    assert code == 0
+    for name in cli._COMMANDS:
+        assert name in out
+        arguments = ("data", "prepare", "--help") if name == "data" else (name, "--help")
+        code, text, _ = run(*arguments)
+        assert code == 0 and "sottovoce " + " ".join(arguments[:-1]) in " ".join(text.split()), name
+
+
+def test_an_interruption_says_how_to_go_on(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_load", stop)
+    code, _, err = run("demo")
+    assert code == 130 and "goes on" in err
+
+
+def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacking(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'lhotse'", name="lhotse.cut")
+
+    monkeypatch.setattr(cli, "_load", lacking)
+    code, _, err = run("train")
+    assert code == 2 and "pip install 'sottovoce[train]'" in err
+
+
+def test_the_device_side_never_loads_pytorch() -> None:
+    code = (
+        "import sys, sottovoce.runtime, sottovoce.evaluation, sottovoce.evaluation.results\n"
+        "import sottovoce.cli.main, sottovoce.cli.transcribe, sottovoce.cli.inspect\n"
+        "bad = {'torch', 'lightning', 'lhotse', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(', '.join(bad) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

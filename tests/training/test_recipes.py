@@ -1,0 +1,88 @@
+"""Recipes: those that ship are valid; bad ones name the file and the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sottovoce.errors import ConfigError
+from sottovoce.models import Rnnt
+from sottovoce.packed import file_sizes
+from sottovoce.quant import BitPlan
+from sottovoce.schemes import PTQ, compress
+from sottovoce.training.arms import plan_for, scheme_for
+from sottovoce.training.config import load_recipe, parse_recipe, shipped_recipes
+from sottovoce.training.module import rate
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_shipped_recipes_are_valid(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name and recipe == load_recipe(f"recipes/{name}.yaml")
+    with torch.device("meta"):
+        Rnnt(recipe.model.architecture(80, recipe.tokenizer.vocabulary))
+    scheme_for(recipe.compression)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("synth", 5), ("fsdd", 5), ("fsdd", 4)])
+def test_five_bits_take_at_most_0_165_of_the_float_bytes(name: str, bits: int, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    torch.manual_seed(0)
+    architecture = recipe.model.architecture(80, recipe.tokenizer.vocabulary)
+    model = Rnnt(architecture)
+    assert sum(p.numel() for p in model.parameters()) >= 2_000_000
+    packed = compress(model, BitPlan.uniform(model, bits=bits), PTQ()).finish()
+    packed.save(tmp_path / "m.safetensors")
+    sizes = file_sizes(tmp_path / "m.safetensors")
+    assert sizes.model_bytes <= 0.165 * bits / 5 * sizes.fp32_bytes
+
+
+def test_overrides_reach_nested_keys_and_change_the_digest() -> None:
+    base = load_recipe("fsdd-small")
+    changed = load_recipe("fsdd-small", ["phase.epochs=3", "data.augment=null", "compression.options={strength: 5}"])
+    assert (changed.phase.epochs, changed.data.augment, changed.compression.options) == (3, None, {"strength": 5})
+    assert changed.digest() != base.digest() == load_recipe("fsdd-small").digest()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("phase.epochs=0", "phase.epochs: .*found 0"),
+        ("phase.epoch=1", "phase.epoch: "),
+        ("training.precision=int3", "training.precision"),
+        ("compression.scheme=magic", "compression.scheme"),
+        ("data.speeds=[3]", r"data\.speeds must be a number in \[0.5, 2\], found 3"),
+        ("name=[", "is not YAML"),
+    ],
+)
+def test_bad_values_name_the_key_and_what_was_found(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_recipe("fsdd-small", [override])
+
+
+def test_folders_and_broken_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="found a folder"):
+        load_recipe(tmp_path)
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("a: [")
+    with pytest.raises(ConfigError, match=r"broken\.yaml: cannot read"):
+        load_recipe(broken)
+
+
+def test_schemes_and_plans_come_from_the_recipe() -> None:
+    model = torch.nn.Linear(4, 3)
+    settings = load_recipe("fsdd-small").compression
+    linear = settings.model_copy(update={"scheme": "linear_qat", "options": {}, "bits": 4})
+    assert plan_for(linear, model).weights["weight"][0].kind == "uniform"
+    assert scheme_for(linear).period is None  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match="sterngth"):
+        scheme_for(settings.model_copy(update={"options": {"sterngth": 1}}))
+
+
+def test_the_rate_warms_up_and_ends_at_the_floor() -> None:
+    phase = parse_recipe({"name": "x", "phase": {"warmup_steps": 10, "floor": 0.1}}, "t").phase
+    assert [rate(s, 100, phase) for s in (0, 4, 9)] == [0.1, 0.5, 1.0]
+    assert rate(10, 100, phase) == 1.0 and rate(100, 100, phase) == pytest.approx(0.1)
+    assert rate(55, 100, phase) == pytest.approx(0.55)
