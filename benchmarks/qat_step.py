@@ -4,7 +4,8 @@
 
 A recognizer of about 5 million parameters trains on random features by turns: a plain step, then a step with each
 scheme in the phase in which it works hardest (the pull at full strength; snapped weights held; the published
-penalty). The turns are shuffled, and the figure is the ratio of medians to the plain step. Finished cells are not run again.
+penalty). The turns are shuffled, and the figure is the ratio of medians to the plain step. Finished cells are not run
+again.
 """
 
 import argparse

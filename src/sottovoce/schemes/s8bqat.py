@@ -33,8 +33,9 @@ class S8BQAT:
         is this.
 
     The penalty is flat at a level and steepest beside the border between cells: strong or early, it freezes the
-    assignment of the first hour. Hence the late start, the slow ramp, and a pull that stops where the finish begins. Raises ConfigError for settings out of
-    range.
+    assignment of the first hour. Hence the late start, the slow ramp, and a pull that stops where the finish begins.
+
+    Raises ConfigError for settings out of range.
     """
 
     form: str = "decoupled"

@@ -27,6 +27,7 @@ _NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")
 _LONGEST = 7
 _PAUSE = (0.030, 0.400)  # seconds
 _EDGE = (0.050, 0.200)
+_LEVEL_DB = -26.0  # RMS of a recording before its gain: the corpus was recorded at very different levels
 _GAIN_DB = 6.0
 _FLOOR_DB = (-65.0, -50.0)  # of the noise that covers pauses and recordings alike
 _OFFICIAL_TEST, _OFFICIAL_DEV = range(5), range(5, 10)
@@ -63,10 +64,11 @@ def prepare_fsdd(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Fill ``out`` with strings of 1 to 7 digits, pauses of 30 to 400 ms, +-6 dB a recording, over a low noise floor.
+    """Fill ``out`` with strings of 1 to 7 digits, pauses of 30 to 400 ms over a low noise floor.
 
-    ``source`` holds ``{digit}_{speaker}_{index}.wav``, itself or in ``recordings``. Each test and dev recording is used
-    exactly once; training recordings are drawn again and again for ``train_strings`` strings, each at one of
+    Every recording is brought to the same level and then varied by +-6 dB. ``source`` holds
+    ``{digit}_{speaker}_{index}.wav``, itself or in ``recordings``. Each test and dev recording is used exactly once;
+    training recordings are drawn again and again for ``train_strings`` strings, each at one of
     ``speeds``. ``split="speakers"``: the last speaker by name is the test, the one before dev, unless named;
     ``"official"``: indexes 0-4 are the test, 5-9 dev, the rest train, all with the same speakers. Audio is 16 kHz
     FLAC, texts are digit words. Raises ConfigError on bad options, DataError on a bad source.
@@ -221,13 +223,14 @@ def _write_all(
 
 
 def join(recordings: Sequence[Recording], speed: float, seed: tuple[int, ...]) -> NDArray[np.float32]:
-    """Samples (S,) float32 within [-1, 1]: ``recordings`` one after the other with pauses, each at its own gain."""
+    """Samples (S,) float32 within [-1, 1]: ``recordings``, brought to one level, with pauses, each at its own gain."""
     source = np.random.default_rng(seed)
     pieces = [_silence(source, _EDGE)]
     for place, item in enumerate(recordings):
         if place:
             pieces.append(_silence(source, _PAUSE))
-        gain = 10 ** (source.uniform(-_GAIN_DB, _GAIN_DB) / 20)
+        level = max(float(np.sqrt(np.mean(np.square(item.samples, dtype=np.float64)))), 1e-4)
+        gain = 10 ** ((_LEVEL_DB + source.uniform(-_GAIN_DB, _GAIN_DB)) / 20) / level
         pieces.append(resample(item.samples, round(RATE * speed), RATE) * np.float32(gain))
     pieces.append(_silence(source, _EDGE))
     joined = np.concatenate(pieces)
