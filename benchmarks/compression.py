@@ -3,7 +3,7 @@
     python benchmarks/compression.py --data fsdd:DIR [--quick] [--seeds 3] [--work DIR] [--results FILE]
     python benchmarks/compression.py --data synth
 
-One cell is one seed: data, training and every arm; each arm forks from the same trained model, sees the same batches
+One cell is one seed of the training and of every arm, on one corpus; each arm forks from the same trained model, sees the same batches
 and is scored by running its file. Test scores are written for all arms at once, so nothing can be chosen by them.
 Finished cells are not run again; an interrupted one resumes from its folder. Shown: WER of each seed, mean and standard
 deviation, and the pooled verdict: errors averaged over seeds, utterances of a speaker kept together, seeds drawn too.
@@ -21,69 +21,75 @@ from sottovoce.data.prepare import prepare
 from sottovoce.evaluation.bootstrap import relative_wer_difference
 from sottovoce.evaluation.hypotheses import read_hypotheses
 from sottovoce.evaluation.noninferiority import verdict, wer_margin
-from sottovoce.evaluation.results import score_hypotheses, speakers_of
+from sottovoce.evaluation.results import score_hypotheses
+from sottovoce.evaluation.wer import ScoredUtterance, WordErrors
 from sottovoce.training.comparison import compare, default_arms
 from sottovoce.training.config import load_recipe
 from sottovoce.training.train import train
 
 CPU_HOURS_A_SEED = {"small": 0.17, "full": 6.0}
+DATA_SEED = 0  # every seed trains on the same corpus and is scored on the same utterances
 
 
-def run_seed(corpus: str, source: Path | None, preset: str, seed: int, work: Path, quick: bool) -> list[dict[str, Any]]:
-    """One comparison; the rows of its results, hypotheses left in ``work``."""
+def run_seed(corpus: str, source: Path | None, preset: str, seed: int, work: Path, quick: bool) -> dict[str, Any]:
+    """One comparison: the rows of its results, and the errors of every arm on every test utterance."""
     overrides = [f"seed={seed}"]
     if quick:
         overrides += ["phase.epochs=2", "compression.phase.epochs=1"]
     recipe = load_recipe(corpus if preset == "full" else f"{corpus}-small", overrides)
-    prepare(corpus, source, work / "data", recipe.corpus.get("options", {}), seed=seed)
-    base = train(recipe, work / "data", work / "base", progress=False)
-    return [row.to_dict() for row in compare(recipe, work / "data", base, work, default_arms())]
+    data, folder = work / "data", work / f"seed-{seed}"
+    prepare(corpus, source, data, recipe.corpus.get("options", {}), seed=DATA_SEED)
+    base = train(recipe, data, folder / "base", progress=False)
+    rows = compare(recipe, data, base, folder, default_arms())
+    return {"rows": [row.to_dict() for row in rows], "utterances": errors_of(folder)}
 
 
-def hypotheses_of(work: Path) -> dict[str, list[dict[str, Any]]]:
-    """Errors of every test utterance, by arm: what pooled verdicts need, small enough to keep in the results."""
-    kept = {}
-    for arm in default_arms():
-        found = read_hypotheses(work / "arms" / arm.name / "test.jsonl")
-        speakers = speakers_of(found) or {}
-        kept[arm.name] = [
-            {"id": s.id, "speaker": speakers.get(s.id, ""), "errors": s.errors.errors, "words": s.errors.words}
-            for s in score_hypotheses(found)
-        ]
-    return kept
-
-
-def table(cells: list[dict[str, Any]], work: list[Path]) -> list[list[str]]:
-    """One line an arm: WER of each seed, mean and deviation, size, pooled verdict."""
-    arms, lines = default_arms(), []
-    scored = {
-        a.name: [score_hypotheses(read_hypotheses(w / "arms" / a.name / "test.jsonl")) for w in work] for a in arms
+def errors_of(folder: Path) -> dict[str, Any]:
+    """Speaker and words of each test utterance, and its errors by arm: all that a pooled verdict needs."""
+    found = {arm.name: read_hypotheses(folder / "arms" / arm.name / "test.jsonl") for arm in default_arms()}
+    scored = {name: score_hypotheses(hypotheses) for name, hypotheses in found.items()}
+    control = scored["fp32"]
+    return {
+        "speaker": [h.speaker for h in found["fp32"]],
+        "words": [s.errors.words for s in control],
+        "errors": {name: [s.errors.errors for s in results] for name, results in scored.items()},
     }
-    speakers: dict[str, str] = {}
-    for w in work:
-        speakers |= speakers_of(read_hypotheses(w / "arms" / "fp32" / "test.jsonl")) or {}
-    for i, arm in enumerate(arms):
+
+
+def scored(cell: dict[str, Any], arm: str) -> list[ScoredUtterance]:
+    """The utterances of one arm and seed, numbered in their order."""
+    kept = cell["utterances"]
+    pairs = zip(kept["errors"][arm], kept["words"], strict=True)
+    return [ScoredUtterance(str(i), WordErrors(substitutions=e, words=w)) for i, (e, w) in enumerate(pairs)]
+
+
+def pooled_verdict(cells: list[dict[str, Any]], arm: str, bits: int) -> str:
+    """Errors averaged over seeds; speakers and seeds drawn."""
+    speakers = {str(i): name for i, name in enumerate(cells[0]["utterances"]["speaker"])}
+    difference = relative_wer_difference([scored(c, "fp32") for c in cells], [scored(c, arm) for c in cells], speakers)
+    judged = verdict(difference, wer_margin(bits))
+    return (
+        f"{judged.kind} ({100 * judged.relative_difference:+.1f} %, upper {100 * judged.upper:+.1f} %, "
+        f"margin {100 * judged.margin:.0f} %)"
+    )
+
+
+def table(cells: list[dict[str, Any]]) -> list[list[str]]:
+    """One line an arm: WER of each seed, mean and deviation, size, pooled verdict."""
+    lines = []
+    for i, arm in enumerate(default_arms()):
         rows = [cell["rows"][i] for cell in cells]
         wers = [row["wer"] for row in rows]
-        pooled = "reference"
-        if arm.system != "fp32":
-            difference = relative_wer_difference(scored["fp32"], scored[arm.name], speakers or None)
-            judged = verdict(difference, wer_margin(arm.bits))
-            pooled = (
-                f"{judged.kind} ({100 * judged.relative_difference:+.1f} %, upper {100 * judged.upper:+.1f} %, "
-                f"margin {100 * judged.margin:.0f} %)"
-            )
-        deviation = statistics.stdev(wers) if len(wers) > 1 else float("nan")
         lines.append(
             [
                 arm.system,
                 str(arm.bits),
                 " ".join(f"{w:.2f}" for w in wers),
                 f"{statistics.mean(wers):.2f}",
-                f"{deviation:.2f}",
+                f"{statistics.stdev(wers):.2f}" if len(wers) > 1 else "",
                 f"{rows[0]['model_bytes'] / 1e6:.3f}",
                 f"{rows[0]['fp32_bytes'] / rows[0]['model_bytes']:.2f}",
-                pooled,
+                "reference" if arm.system == "fp32" else pooled_verdict(cells, arm.name, arm.bits),
             ]
         )
     return lines
@@ -103,18 +109,19 @@ def main() -> None:
     print(f"estimated: {seeds * (0.05 if options.quick else CPU_HOURS_A_SEED[options.preset]):.2f} CPU hours")
     print_machine()
     cells = Cells(options.results)
-    rows, works = [], []
+    recipe = load_recipe(corpus if options.preset == "full" else f"{corpus}-small")
+    config = {"corpus": corpus, "preset": options.preset, "quick": options.quick, "recipe": recipe.digest()}
+    work = options.work / f"{corpus}-{options.preset}{'-quick' if options.quick else ''}"
+    figures = []
     for seed in range(seeds):
-        work = options.work / f"{corpus}-{options.preset}{'-quick' if options.quick else ''}-{seed}"
-        recipe = load_recipe(corpus if options.preset == "full" else f"{corpus}-small")
-        config = {"corpus": corpus, "preset": options.preset, "quick": options.quick, "recipe": recipe.digest()}
-        begin = time.perf_counter()
-        found = run_seed(corpus, Path(folder) if folder else None, options.preset, seed, work, options.quick)
-        cell = cells.done(config, seed) or cells.record(config, seed, {"rows": found}, time.perf_counter() - begin)
-        rows.append(cell["figures"])
-        works.append(work)
+        cell = cells.done(config, seed)
+        if cell is None:
+            begin = time.perf_counter()
+            found = run_seed(corpus, Path(folder) if folder else None, options.preset, seed, work, options.quick)
+            cell = cells.record(config, seed, found, time.perf_counter() - begin)
+        figures.append(cell["figures"])
         columns = ["system", "bits", "WER % of each seed", "mean", "sd", "MB", "times smaller", "pooled verdict"]
-        print_table(f"{corpus}, {options.preset}, {len(works)} seeds", columns, table(rows, works))
+        print_table(f"{corpus}, {options.preset}, seeds 0 to {seed}", columns, table(figures))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,130 @@
+"""The callback beside a LightningModule that knows nothing of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+
+import sottovoce as sv
+from sottovoce.errors import PlanError
+from sottovoce.training.phases import quiet_libraries
+
+quiet_libraries()
+
+
+class Regression(pl.LightningModule):
+    def __init__(self, optimizers: int = 1) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(6, 12), nn.Tanh(), nn.Linear(12, 1))
+        self.optimizers_wanted = optimizers
+        self.automatic_optimization = optimizers == 1
+        self.seen: list[int] = []
+
+    def training_step(self, batch: list[Tensor], index: int) -> Tensor:
+        self.seen.append(len(self.net[0].weight.detach().unique()))
+        return nn.functional.mse_loss(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        found = [torch.optim.Adam(self.parameters(), lr=1e-2) for _ in range(self.optimizers_wanted)]
+        return found if len(found) > 1 else found[0]
+
+
+def loader() -> DataLoader[tuple[Tensor, ...]]:
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 6, generator=g)
+    return DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+
+
+def trainer(folder: Path, callback: pl.Callback, **changes: Any) -> pl.Trainer:
+    settings = {
+        "max_epochs": 3, "accelerator": "cpu", "logger": False, "enable_progress_bar": False,
+        "enable_model_summary": False, "enable_checkpointing": False, "default_root_dir": folder,
+    }  # fmt: skip
+    return pl.Trainer(callbacks=[callback], **{**settings, **changes})
+
+
+@pytest.mark.parametrize("submodule", [None, "net"])
+@pytest.mark.parametrize("clip", [None, 0.5])
+def test_forward_sees_quantized_weights_and_checkpoints_hold_latents(
+    tmp_path: Path, submodule: str | None, clip: float | None
+) -> None:
+    torch.manual_seed(0)
+    module = Regression()
+    plan = sv.BitPlan.uniform(module.get_submodule(submodule) if submodule else module, bits=2)
+    callback = sv.CompressionCallback(plan, sv.StraightThrough(), submodule=submodule)
+    runner = trainer(tmp_path, callback, gradient_clip_val=clip)
+    runner.fit(module, loader())
+    assert len(module.seen) == 24 and callback.session.step == 24
+    assert max(module.seen[1:]) <= 4  # from the first optimizer step on
+    runner.save_checkpoint(tmp_path / "x.ckpt")
+    saved = torch.load(tmp_path / "x.ckpt", weights_only=False)["state_dict"]["net.0.weight"]
+    assert len(saved.unique()) > 4 and len(module.net[0].weight.detach().unique()) <= 4
+    packed = callback.session.finish()
+    assert torch.equal(
+        torch.from_numpy(packed.decode(plan_name := next(iter(plan.weights)))), module.net[0].weight.data
+    )
+    assert plan_name.endswith("0.weight")
+
+
+class StopAfter(pl.Callback):
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.should_stop = trainer.current_epoch + 1 == self.epoch
+
+
+def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path) -> None:
+    def fit(stop: int, resume: Path | None) -> Regression:
+        torch.manual_seed(0)
+        module = Regression()
+        callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=3), sv.S8BQAT(start=0.0, refit=3))
+        runner = trainer(tmp_path, callback)
+        runner.callbacks.append(StopAfter(stop))  # type: ignore[attr-defined]
+        runner.fit(module, loader(), ckpt_path=resume, weights_only=False)
+        if resume is None and stop < 3:
+            runner.save_checkpoint(tmp_path / "half.ckpt")
+        return module
+
+    whole = fit(3, None)
+    fit(2, None)
+    resumed = fit(3, tmp_path / "half.ckpt")
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_published_penalty_reaches_the_gradients(tmp_path: Path) -> None:
+    norms = []
+    for strength in (0.0, 1.0):
+        torch.manual_seed(0)
+        module = Regression()
+        scheme = sv.S8BQAT.published(24, strength=strength, period=None)
+        callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), scheme)
+        trainer(tmp_path, callback, max_epochs=1, max_steps=1).fit(module, loader())
+        norms.append(float(module.net[0].weight.grad.norm()))  # type: ignore[union-attr]
+    assert norms[1] > 10 * norms[0]
+
+
+def test_what_cannot_be_compressed_is_refused(tmp_path: Path) -> None:
+    module = Regression(optimizers=2)
+    callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), sv.PTQ())
+    with pytest.raises(PlanError, match="begins with"):
+        _ = callback.session
+    with pytest.raises(PlanError, match="one optimizer, found 2"):
+        trainer(tmp_path, callback).fit(module, loader())
+
+    class Endless(IterableDataset[list[Tensor]]):
+        def __iter__(self) -> Any:
+            while True:
+                yield [torch.zeros(2, 6), torch.zeros(2, 1)]
+
+    module = Regression()
+    callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), sv.PTQ())
+    with pytest.raises(PlanError, match="max_steps"):
+        trainer(tmp_path, callback).fit(module, DataLoader(Endless(), batch_size=None))

@@ -1,0 +1,83 @@
+"""The comparison behind the demo: its rows, its resuming, and what its last line says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sottovoce.cli.demo import results_table, verdict_line
+from sottovoce.evaluation.results import ResultRow
+from sottovoce.training.comparison import Arm, compare, default_arms
+from sottovoce.training.config import parse_recipe
+from sottovoce.training.train import train
+
+KEYS = {
+    "system", "bits", "seed", "split", "reference", "wer", "errors", "words", "ci95", "file_bytes", "model_bytes",
+    "fp32_bytes", "mapsswe_p", "verdict",
+}  # fmt: skip
+
+
+def test_the_demo_compares_what_it_promises() -> None:
+    names = [(a.system, a.bits) for a in default_arms()]
+    assert names[:2] == [("fp32", 32), ("int8", 8)]
+    assert set(names[2:]) == {(s, b) for s in ("ptq", "linear_qat", "s8bqat") for b in (5, 4, 3)}
+    assert len({a.name for a in default_arms()}) == 11
+
+
+@pytest.mark.slow
+def test_rows_are_written_and_a_second_call_goes_on(tones: Path, tmp_path: Path) -> None:
+    recipe = parse_recipe(
+        {
+            "name": "tones",
+            "tokenizer": {"kind": "char", "vocabulary": 12},
+            "data": {"max_duration": 5.0},
+            "model": {"encoder_units": 12, "embedding": 6, "predictor_units": 8, "joiner_units": 10, "stack": 3},
+            "phase": {"epochs": 2, "learning_rate": 5e-3, "warmup_steps": 4},
+            "compression": {"phase": {"epochs": 1, "learning_rate": 2e-3, "warmup_steps": 0}},
+        },
+        "test",
+    )
+    base = train(recipe, tones, tmp_path / "base", progress=False)
+    arms = [Arm("fp32", 32, None), Arm("int8", 8, "ptq"), Arm("s8bqat", 4, "s8bqat")]
+    done: list[str] = []
+    rows = compare(recipe, tones, base, tmp_path, arms, done=done.append)
+    assert sorted(done) == ["fp32", "int8", "s8bqat-4"] and done.index("fp32") < done.index("int8")
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert [row["system"] for row in written] == ["fp32", "int8", "s8bqat"] and all(set(row) >= KEYS for row in written)
+    assert written[0]["verdict"] == "reference" and written[0]["mapsswe_p"] is None
+    assert all(row["words"] == written[0]["words"] > 0 and row["split"] == "test" for row in written)
+    assert written[2]["model_bytes"] < written[1]["model_bytes"] < written[0]["model_bytes"] < written[0]["file_bytes"]
+
+    model = tmp_path / "arms" / "fp32" / "model.safetensors"
+    stamp = model.stat().st_mtime_ns
+    (tmp_path / "results.json").unlink()
+    (tmp_path / "arms" / "s8bqat-4" / "test.jsonl").unlink()
+    again = compare(recipe, tones, base, tmp_path, arms)
+    assert [r.to_dict() for r in again] == [r.to_dict() for r in rows] and model.stat().st_mtime_ns == stamp
+
+
+def row(system: str, bits: int, wer: float, verdict: str, model_bytes: int = 1000) -> ResultRow:
+    return ResultRow(
+        system, bits, 0, "test", "fp32", wer, 10, 100, 5, 2, 3, (1.0, 9.0), 2000, model_bytes, 6000,
+        None if system == "fp32" else 0.5, 0.0, 0.01, 0.02, 0.03, verdict,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "starts", "judged"),
+    [
+        (("non-inferior", "non-inferior"), "gained: 3-bit S8BQAT", "non-inferior at a margin of 2 %"),
+        (("non-inferior", "inferior"), "gained: 5-bit S8BQAT", "non-inferior at a margin of 2 %"),
+        (("not resolved", "inferior"), "gained: 5-bit S8BQAT", "not resolved at a margin of 2 % on 100 words"),
+        (("inferior", "inferior"), "gained: 5-bit S8BQAT", "a loss that is certain"),
+    ],
+)
+def test_the_last_line_claims_no_more_than_the_verdicts(verdicts: tuple[str, str], starts: str, judged: str) -> None:
+    rows = [row("fp32", 32, 10.0, "reference", 6000)]
+    rows += [row("s8bqat", b, 10.5, v) for b, v in zip((5, 3), verdicts, strict=True)]
+    line = verdict_line(rows)
+    assert line.startswith(starts) and judged in line and "6.0 times smaller" in line
+    recipe = parse_recipe({"name": "x"}, "t")
+    assert results_table(rows, recipe).row_count == 3
