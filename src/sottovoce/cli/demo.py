@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -61,7 +62,8 @@ def demo(
 
 def results_table(rows: list[ResultRow], recipe: Recipe) -> Table:
     """The rows as a table; p is MAPSSWE's against the 32-bit control."""
-    table = Table(title=f"{recipe.name}, {rows[0].split}: {rows[0].words} words, seed {rows[0].seed}")
+    title = f"{recipe.name}, {rows[0].split}: {rows[0].words} words, seed {rows[0].seed}"
+    table = Table(title=title, box=box.SIMPLE, pad_edge=False)
     for name in ("system", "bits", "WER %", "95 % CI", "MB", "smaller", "p", "verdict"):
         table.add_column(name, justify="left" if name in ("system", "verdict") else "right", no_wrap=True)
     for r in rows:
