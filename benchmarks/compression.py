@@ -5,8 +5,9 @@
 
 One cell is one seed of the training and of every arm, on one corpus; each arm forks from the same trained model, sees
 the same batches and is scored by running its file. Test scores are written for all arms at once, so nothing can be
-chosen by them. Finished cells are not run again; an interrupted one resumes from its folder. Shown: WER of each seed, mean and standard
-deviation, and the pooled verdict: errors averaged over seeds, utterances of a speaker kept together, seeds drawn too.
+chosen by them. Finished cells are not run again; an interrupted one resumes from its folder. Shown: WER of each seed,
+mean and standard deviation, and the pooled verdict: errors averaged over seeds, utterances of a speaker kept together,
+seeds drawn too.
 """
 
 import argparse

@@ -126,16 +126,10 @@ def _report(model: PackedModel, sizes: FileSizes, rows: list[TensorRow]) -> dict
 
 
 def _table(rows: list[TensorRow], *, with_snr: bool) -> Table:
-    table = Table()
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("tensor", overflow="fold")
-    table.add_column("shape")
-    table.add_column("bits", justify="right")
-    table.add_column("kind")
-    table.add_column("scale")
-    table.add_column("bytes", justify="right")
-    table.add_column("share", justify="right")
-    if with_snr:
-        table.add_column("SNR dB", justify="right")
+    for name in ("shape", "bits", "kind", "scale", "bytes", "share", *(["SNR dB"] if with_snr else [])):
+        table.add_column(name, justify="left" if name in ("shape", "kind", "scale") else "right", no_wrap=True)
     for row in rows:
         cells = [row.name, "x".join(map(str, row.shape)), "+".join(map(str, row.bits)), row.kind, row.grouping]
         cells += [f"{row.bytes:,}", f"{row.share:.1f} %"]
