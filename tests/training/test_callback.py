@@ -63,7 +63,7 @@ def test_forward_sees_quantized_weights_and_checkpoints_hold_latents(
     assert len(module.seen) == 24 and callback.session.step == 24
     assert max(module.seen[1:]) <= 4  # from the first optimizer step on
     runner.save_checkpoint(tmp_path / "x.ckpt")
-    saved = torch.load(tmp_path / "x.ckpt", weights_only=False)["state_dict"]["net.0.weight"]
+    saved = torch.load(tmp_path / "x.ckpt", weights_only=True)["state_dict"]["net.0.weight"]
     assert len(saved.unique()) > 4 and len(module.net[0].weight.detach().unique()) <= 4
     packed = callback.session.finish()
     assert torch.equal(
@@ -87,7 +87,7 @@ def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path) -> None:
         callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=3), sv.S8BQAT(start=0.0, refit=3))
         runner = trainer(tmp_path, callback)
         runner.callbacks.append(StopAfter(stop))  # type: ignore[attr-defined]
-        runner.fit(module, loader(), ckpt_path=resume, weights_only=False)
+        runner.fit(module, loader(), ckpt_path=resume, weights_only=True)
         if resume is None and stop < 3:
             runner.save_checkpoint(tmp_path / "half.ckpt")
         return module

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -54,13 +57,28 @@ def compare(
     Finished arms are taken as they are. Arms that round the control wait for it; ``done`` is called with each name.
     """
     jobs = {arm.name: _job(arm, recipe, data, base, out) for arm in arms}
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for name in _in_order(pool, arms, jobs, data, split):
-            done(name)
+    with ProcessPoolExecutor(workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
+        try:
+            for name in _in_order(pool, arms, jobs, data, split):
+                done(name)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     systems = [_system(arm, jobs[arm.name], data, split, recipe.seed) for arm in arms]
     rows = result_rows(systems, split, CONTROL)
     write_file(out / "results.json", json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
     return rows
+
+
+def _die_with(parent: int) -> None:
+    """End this worker when its parent is gone: a killed command must leave nobody writing into its folder."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _job(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:

@@ -64,7 +64,7 @@ def fit(
     )
     last = checkpoints / "last.ckpt"
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=False)
+        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
     except (EOFError, RuntimeError) as error:
         if last.exists() and "zip archive" in str(error):
             raise ConfigError(f"{last}: the checkpoint is damaged; delete it to train this phase anew") from error
