@@ -128,6 +128,12 @@ def test_levels_are_taken_anew_where_asked() -> None:
         ({"period": 0}, "period"),
         ({"refit": 0}, "refit"),
         ({"calibrate": 0.5}, "calibrate"),
+        ({"form": "published", "calibrate": 0.0}, "calibrate"),
+        ({"strength": float("nan")}, "strength"),
+        ({"finish": 7.0}, "finish"),
+        ({"levels_at": -0.1}, "levels_at"),
+        ({"full": 9.0}, "full"),
+        ({"period": 2.5}, "period"),
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, object], names: str) -> None:

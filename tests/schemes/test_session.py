@@ -185,8 +185,9 @@ def test_an_optimizer_that_calls_its_closure_often(model: Tagger) -> None:
     assert session.step == 3 and max(counts[5:]) <= 8
 
 
-def test_skipped_steps_count_for_nothing(model: Tagger) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+@pytest.mark.parametrize("fused", [False, True])  # a fused optimizer is called for skipped steps too
+def test_skipped_steps_count_for_nothing(model: Tagger, fused: bool) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2, fused=fused)
     session = sv.compress(
         model, BitPlan.uniform(model, bits=4), sv.StraightThrough(), optimizer=optimizer, total_steps=6
     )
@@ -235,6 +236,9 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(model: Tagger, 
 def test_state_of_another_plan_is_refused(model: Tagger) -> None:
     saved = sv.compress(model, BitPlan.uniform(model, bits=3, skip=("conv.weight",)), sv.PTQ()).state_dict()
     with pytest.raises(PlanError, match=r"conv\.weight"):
+        sv.compress(model, BitPlan.uniform(model, bits=3), sv.PTQ()).load_state_dict(saved)
+    with pytest.raises(PlanError, match='"bits": 3'):
+        saved = sv.compress(model, BitPlan.uniform(model, bits=5), sv.PTQ()).state_dict()
         sv.compress(model, BitPlan.uniform(model, bits=3), sv.PTQ()).load_state_dict(saved)
 
 
@@ -296,6 +300,36 @@ def test_the_pull_uses_the_groups_learning_rate(model: Tagger) -> None:
     held = next(b for b in session.bands if b.name == "lstm.weight_hh_l0").codebook
     assert torch.equal(model.lstm.weight_hh_l0.detach(), held.clip_(start.clone()))
     assert lo < hi
+
+
+def test_the_pull_follows_the_rate_after_an_optimizers_state_is_loaded(model: Tagger) -> None:
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+    saved = torch.optim.SGD(model.parameters(), lr=5e-4).state_dict()
+    session = sv.compress(model, BitPlan.uniform(model, bits=4), sv.S8BQAT(), optimizer=optimizer, total_steps=10)
+    optimizer.load_state_dict(saved)
+    assert session.rate(session.bands[0]) == 5e-4
+    assert sv.compress(model, BitPlan.uniform(model, bits=4), sv.PTQ()).rate(session.bands[0]) == 0.0
+
+
+def test_weights_that_cannot_be_worked_on_are_refused() -> None:
+    half = nn.Linear(4, 4).bfloat16()
+    with pytest.raises(PlanError, match=r"weight: expected float32 master weights, found torch\.bfloat16"):
+        sv.compress(half, BitPlan.uniform(half, bits=4), sv.PTQ())
+    image = nn.Sequential(nn.Conv2d(3, 4, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with pytest.raises(PlanError, match=r"0\.weight: expected contiguous memory"):
+        sv.compress(image, BitPlan.uniform(image, bits=4), sv.PTQ())
+    with pytest.raises(PlanError, match="names no weight"):
+        sv.compress(nn.Linear(2, 2), BitPlan({}), sv.PTQ())
+
+
+def test_masks_of_booleans_are_stored_and_come_back(tmp_path: Path) -> None:
+    model = nn.Linear(4, 4)
+    model.register_buffer("mask", torch.tensor([True, False]))
+    sv.compress(model, BitPlan.uniform(model, bits=4), sv.PTQ()).finish().save(tmp_path / "m.safetensors")
+    twin = nn.Linear(4, 4)
+    twin.register_buffer("mask", torch.tensor([False, False]))
+    sv.load(tmp_path / "m.safetensors", into=twin)
+    assert twin.mask.tolist() == [True, False]
 
 
 def test_every_weight_of_the_model_is_found_once(model: Tagger) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import score_hypotheses
+from sottovoce.evaluation.wer import total
 from sottovoce.packed import PackedMatrix, load_model
 from sottovoce.training import phases
 from sottovoce.training.arms import Job, carry_out
@@ -41,8 +42,13 @@ class Killed(BaseException):
 
 
 class KillAfter(pl.Callback):
-    def __init__(self, step: int) -> None:
-        self.step = step
+    """Dies after an optimizer step, and notes the step at which each training began."""
+
+    def __init__(self, step: int | None, started: list[int]) -> None:
+        self.step, self.started = step, started
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started.append(trainer.global_step)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
         if trainer.global_step == self.step:
@@ -53,10 +59,11 @@ class KillAfter(pl.Callback):
 def kill_at(monkeypatch: pytest.MonkeyPatch) -> object:
     """Makes the next training die at an optimizer step."""
     original = phases._callbacks
+    started: list[int] = []
 
-    def arm(step: int | None) -> None:
-        extra = [KillAfter(step)] if step is not None else []
-        monkeypatch.setattr(phases, "_callbacks", lambda *args: [*original(*args), *extra])
+    def arm(step: int | None) -> list[int]:
+        monkeypatch.setattr(phases, "_callbacks", lambda *args: [*original(*args), KillAfter(step, started)])
+        return started
 
     return arm
 
@@ -75,12 +82,15 @@ def test_the_same_seed_gives_the_same_file_and_a_kill_changes_nothing(
     tones: Path, recipe: Recipe, tmp_path: Path, kill_at
 ) -> None:
     whole = train(recipe, tones, tmp_path / "whole", progress=False)
-    kill_at(9)
-    with pytest.raises(Killed):
-        train(recipe, tones, tmp_path / "cut", progress=False)
-    assert not (tmp_path / "cut" / "model.safetensors").exists()
-    kill_at(None)
+    for step in (3, 9, 16):
+        kill_at(step)
+        with pytest.raises(Killed):
+            train(recipe, tones, tmp_path / "cut", progress=False)
+        assert not (tmp_path / "cut" / "model.safetensors").exists()
+    assert (tmp_path / "cut" / "checkpoints" / "last.ckpt").exists()
+    started = kill_at(None)
     cut = train(recipe, tones, tmp_path / "cut", progress=False)
+    assert started and started[-1] > 9  # it went on, and did not begin anew
     assert whole.model.read_bytes() == cut.model.read_bytes()
     rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3] and all("dev_wer" in row and "train_loss" in row for row in rows)
@@ -97,7 +107,7 @@ def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, reci
         train(other, tones, tmp_path / "run", progress=False)
 
 
-@pytest.mark.parametrize("scheme", ["s8bqat", "straight_through"])
+@pytest.mark.parametrize("scheme", ["s8bqat", "linear_qat", "straight_through"])
 def test_an_interrupted_arm_ends_where_an_uninterrupted_one_does(
     tones: Path, recipe: Recipe, tmp_path: Path, kill_at, scheme: str
 ) -> None:
@@ -107,8 +117,9 @@ def test_an_interrupted_arm_ends_where_an_uninterrupted_one_does(
     kill_at(rows[0]["step"] + 1)
     with pytest.raises(Killed):
         carry_out(job(recipe, tones, base, tmp_path / "cut", scheme))
-    kill_at(None)
+    started = kill_at(None)
     assert whole.read_bytes() == carry_out(job(recipe, tones, base, tmp_path / "cut", scheme)).read_bytes()
+    assert started[-1] == rows[0]["step"]
 
 
 def test_arms_share_batches_and_end_as_files_that_run(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
@@ -140,6 +151,26 @@ def test_unknown_options_of_a_scheme_are_refused(tones: Path, recipe: Recipe, tm
         broken = tmp_path / "broken.safetensors"
         broken.write_bytes(b"")
         carry_out(Job(recipe, tones, base.folder, broken, tmp_path / "b", None, seed=0))
+
+
+def test_early_stopping_ends_with_the_best_epoch(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    changes = {"patience": 2}
+    phase = recipe.phase.model_copy(update={"epochs": 12, "learning_rate": 0.02})
+    stopped = recipe.model_copy(update={"training": recipe.training.model_copy(update=changes), "phase": phase})
+    run = train(stopped, tones, tmp_path / "run", progress=False)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    best = min(rows, key=lambda r: r["dev_wer"])
+    found = transcribe_split(run.model, tones, "dev")
+    assert total(score_hypotheses(found)).wer == pytest.approx(best["dev_wer"], abs=1e-3)
+
+
+def test_a_retrained_base_is_not_mistaken_for_the_old_one(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    base = train(recipe, tones, tmp_path / "base", progress=False)
+    carry_out(job(recipe, tones, base, tmp_path / "arm", "ptq"))
+    other = train(recipe.model_copy(update={"seed": 3}), tones, tmp_path / "other", progress=False)
+    base.model.write_bytes(other.model.read_bytes())
+    with pytest.raises(ConfigError, match="base was"):
+        carry_out(job(recipe, tones, base, tmp_path / "arm", "ptq"))
 
 
 def test_averaging_and_early_stopping_train(tones: Path, recipe: Recipe, tmp_path: Path) -> None:

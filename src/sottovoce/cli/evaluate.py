@@ -12,7 +12,7 @@ from rich.console import Console
 from sottovoce.decoding.search import Method
 from sottovoce.evaluation.bootstrap import wer_interval
 from sottovoce.evaluation.hypotheses import write_hypotheses
-from sottovoce.evaluation.results import score_hypotheses, speakers_of
+from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import total
 from sottovoce.packed import file_sizes
 from sottovoce.training.run import Run
@@ -42,7 +42,7 @@ def evaluate(
         write_hypotheses(hypotheses, found)
     scored = score_hypotheses(found)
     counts, sizes = total(scored), file_sizes(file)
-    low, high = wer_interval(scored, speakers_of(found))
+    low, high = wer_interval(scored, *clusters_of(found))
     figures = {
         "wer": round(counts.wer, 4), "errors": counts.errors, "words": counts.words,
         "substitutions": counts.substitutions, "insertions": counts.insertions, "deletions": counts.deletions,

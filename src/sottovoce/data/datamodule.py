@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -26,6 +27,8 @@ from sottovoce.data.sampling import EpochSampler
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.frontend.settings import FeatureSettings
+
+_LOG = logging.getLogger(__name__)
 
 
 class Batch(TypedDict):
@@ -87,6 +90,8 @@ class DataConfig:
         if unknown:
             raise ConfigError(f"data: unknown option {unknown[0]!r}; known are {', '.join(known)}")
         inner = values.get("augment")
+        if inner is not None and not isinstance(inner, Mapping | AugmentConfig):
+            raise ConfigError(f"data.augment must be a section or null, found {inner!r}")
         if isinstance(inner, Mapping):
             return cls(**{**values, "augment": AugmentConfig.from_dict(inner)})
         return cls(**values)
@@ -151,7 +156,8 @@ class SpeechDataModule(lightning.LightningDataModule):
 
     The same configuration gives the same batches, in the same order, with the same augmentation, each time it is built
     anew: training arms that are compared see identical data. Under DDP build the Trainer with
-    ``use_distributed_sampler=False``: the samplers share the batches out themselves. Raises DataError, ConfigError.
+    ``use_distributed_sampler=False``: the samplers share the batches out themselves. Utterances of fewer than
+    ``min_frames`` feature frames are left out of all three. Raises DataError, ConfigError.
     """
 
     def __init__(
@@ -161,8 +167,10 @@ class SpeechDataModule(lightning.LightningDataModule):
         settings: FeatureSettings | None = None,
         config: DataConfig | None = None,
         progress: Progress | None = None,
+        min_frames: int = 1,
     ) -> None:
         super().__init__()
+        self._min_frames = min_frames
         self.folder, self.tokenizer = Path(folder), tokenizer
         self.settings = settings or FeatureSettings()
         self.data_config = config or DataConfig()
@@ -189,8 +197,21 @@ class SpeechDataModule(lightning.LightningDataModule):
                 jobs=config.jobs,
                 progress=self._progress,
             )
-            self._cuts[split] = list(found)
+            self._cuts[split] = self._long_enough(split, list(found))
         return self._cuts[split]
+
+    def _long_enough(self, split: str, cuts: list[MonoCut]) -> list[MonoCut]:
+        """Leave out, by name and with a count, what is too short for one encoder frame."""
+        kept = [cut for cut in cuts if cut.features.num_frames >= self._min_frames]
+        short = [cut.id for cut in cuts if cut.features.num_frames < self._min_frames]
+        if short:
+            _LOG.warning(
+                "%s: left out %d utterances of fewer than %d feature frames: %s",
+                split, len(short), self._min_frames, ", ".join(short[:20]),
+            )  # fmt: skip
+        if not kept:
+            raise DataError(f"{self.folder}: {split} has no utterance of {self._min_frames} feature frames or more")
+        return kept
 
     def store(self, split: str) -> FeatureStore:
         """The features of ``split``."""
@@ -198,8 +219,8 @@ class SpeechDataModule(lightning.LightningDataModule):
             self._stores[split] = FeatureStore(self.cuts(split), self.data_config.memory_gb * 1e9)
         return self._stores[split]
 
-    def train_sampler(self) -> EpochSampler:
-        """A new sampler of training batches, at epoch 0."""
+    def train_sampler(self, world_size: int | None = None, rank: int | None = None) -> EpochSampler:
+        """A new sampler of training batches, at epoch 0; by default this process's share of them."""
         config = self.data_config
         return EpochSampler(
             self.cuts("train"),
@@ -208,11 +229,15 @@ class SpeechDataModule(lightning.LightningDataModule):
             strings=config.epoch_strings,
             buckets=config.buckets,
             seed=config.seed,
+            world_size=world_size,
+            rank=rank,
         )
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Bucketed, shuffled, augmented batches; call ``set_epoch`` on the loader's sampler (Lightning does)."""
         sampler, config = self.train_sampler(), self.data_config
+        # A resumed trainer draws its first batches before it tells the sampler which epoch this is.
+        sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
         dataset = SpeechDataset(self.store("train"), self.tokenizer, config.augment, config.seed, sampler)
         return _loader(dataset, sampler, config.workers)
 
@@ -234,8 +259,8 @@ class SpeechDataModule(lightning.LightningDataModule):
         return _loader(SpeechDataset(self.store(split), self.tokenizer), sampler, config.workers)
 
     def num_batches(self, epochs: int = 1) -> int:
-        """Training batches in the first ``epochs`` epochs, counted exactly (epochs differ by a batch or so)."""
-        sampler = self.train_sampler()
+        """Training batches of all processes in the first ``epochs`` epochs; epochs differ by a batch or so."""
+        sampler = self.train_sampler(world_size=1, rank=0)
         total = 0
         for epoch in range(epochs):
             sampler.set_epoch(epoch)

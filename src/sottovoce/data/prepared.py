@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -55,7 +56,10 @@ def load_cuts(folder: str | Path, split: str) -> CutSet:
     path = Path(folder) / f"{split}.jsonl.gz"
     if split not in SPLITS or not path.exists():
         raise DataError(f"{folder}: there is no split {split!r} here")
-    return CutSet.from_file(path).to_eager()
+    try:
+        return CutSet.from_file(path).to_eager()
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error) as error:
+        raise DataError(f"{path}: the manifest is damaged ({error}); prepare the data again") from error
 
 
 def begin(out: str | Path, name: str, options: Mapping[str, Any]) -> Prepared | None:
@@ -73,9 +77,10 @@ def begin(out: str | Path, name: str, options: Mapping[str, Any]) -> Prepared | 
         return found
     if folder.exists() and any(folder.iterdir()) and not (folder / _STARTED).exists():
         raise DataError(f"{folder}: not empty and not ours; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / _STARTED, {"name": name})  # first, so that whatever a kill leaves is known to be ours
     _clear(folder)
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
-    _write_json(folder / _STARTED, {"name": name})
+    (folder / "audio").mkdir(exist_ok=True)
     return None
 
 

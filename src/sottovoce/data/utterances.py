@@ -21,6 +21,7 @@ class Utterance:
     id: str
     text: str
     speaker: str
+    recording: str
     features: NDArray[np.float32]
 
 
@@ -29,7 +30,10 @@ def split_utterances(folder: Path, split: str, settings: FeatureSettings | None)
     if settings is None:
         raise DataError(f"{folder}: holds waveforms, and the model takes features of another kind")
     cuts = cached_features(load_cuts(folder, split), folder, settings)
-    found = [Utterance(c.id, c.supervisions[0].text, c.supervisions[0].speaker or "", load_features(c)) for c in cuts]
+    found = [
+        Utterance(c.id, c.supervisions[0].text, c.supervisions[0].speaker or "", c.recording.id, load_features(c))
+        for c in cuts
+    ]
     return sorted(found, key=lambda u: u.id)
 
 

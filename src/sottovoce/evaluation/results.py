@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sottovoce.errors import DataError
 from sottovoce.evaluation.bootstrap import relative_wer_difference, wer_interval
 from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.mapsswe import mapsswe
-from sottovoce.evaluation.noninferiority import verdict, wer_margin
+from sottovoce.evaluation.noninferiority import holm, verdict, wer_margin
 from sottovoce.evaluation.wer import ScoredUtterance, score, total
 from sottovoce.packed import FileSizes
 
@@ -50,6 +51,7 @@ class ResultRow:
     model_bytes: int
     fp32_bytes: int
     mapsswe_p: float | None
+    mapsswe_p_holm: float | None
     relative_difference: float | None
     relative_upper: float | None
     margin: float | None
@@ -68,7 +70,12 @@ def result_rows(systems: Sequence[System], split: str, reference: str = "fp32") 
     control = next((s for s in systems if s.system == reference), None)
     if control is None:
         raise DataError(f"results: no system is named {reference!r}; found {', '.join(s.system for s in systems)}")
-    return [_row(system, control, split) for system in systems]
+    rows = [_row(system, control, split) for system in systems]
+    tested = [i for i, row in enumerate(rows) if row.mapsswe_p is not None]
+    adjusted = holm([rows[i].mapsswe_p or 0.0 for i in tested])
+    for i, p in zip(tested, adjusted.tolist(), strict=True):
+        rows[i] = replace(rows[i], mapsswe_p_holm=p)
+    return rows
 
 
 def score_hypotheses(hypotheses: Sequence[Hypothesis]) -> list[ScoredUtterance]:
@@ -76,10 +83,12 @@ def score_hypotheses(hypotheses: Sequence[Hypothesis]) -> list[ScoredUtterance]:
     return score(_references(hypotheses), {h.id: h.text for h in hypotheses})
 
 
-def speakers_of(hypotheses: Sequence[Hypothesis]) -> dict[str, str] | None:
-    """Speaker of each utterance, or None where one of them has none."""
-    known = {h.id: h.speaker for h in hypotheses if h.speaker}
-    return known if len(known) == len(hypotheses) else None
+def clusters_of(hypotheses: Sequence[Hypothesis]) -> tuple[dict[str, str] | None, dict[str, str] | None]:
+    """Speaker and recording of each utterance; None where one of them has none."""
+    speakers = {h.id: h.speaker for h in hypotheses if h.speaker}
+    recordings = {h.id: h.recording for h in hypotheses if h.recording}
+    known = [found if len(found) == len(hypotheses) else None for found in (speakers, recordings)]
+    return known[0], known[1]
 
 
 def _references(hypotheses: Sequence[Hypothesis]) -> dict[str, str]:
@@ -90,10 +99,10 @@ def _references(hypotheses: Sequence[Hypothesis]) -> dict[str, str]:
 
 
 def _row(system: System, control: System, split: str) -> ResultRow:
-    speakers = speakers_of(system.hypotheses)
+    clusters = clusters_of(system.hypotheses)
     scored = score_hypotheses(system.hypotheses)
     counts = total(scored)
-    compared = _compare(system, control, scored, speakers) if system is not control else _of_the_control()
+    compared = _compare(system, control, scored, clusters) if system is not control else _of_the_control()
     return ResultRow(
         system=system.system,
         bits=system.bits,
@@ -106,7 +115,7 @@ def _row(system: System, control: System, split: str) -> ResultRow:
         substitutions=counts.substitutions,
         insertions=counts.insertions,
         deletions=counts.deletions,
-        ci95=wer_interval(scored, speakers),
+        ci95=wer_interval(scored, *clusters),
         file_bytes=system.sizes.file_bytes,
         model_bytes=system.sizes.model_bytes,
         fp32_bytes=system.sizes.fp32_bytes,
@@ -115,22 +124,31 @@ def _row(system: System, control: System, split: str) -> ResultRow:
 
 
 def _of_the_control() -> dict[str, Any]:
-    unknown = ("mapsswe_p", "relative_difference", "relative_upper", "margin", "smallest_detectable")
+    unknown = ("mapsswe_p", "mapsswe_p_holm", "relative_difference", "relative_upper", "margin", "smallest_detectable")
     return {**dict.fromkeys(unknown), "verdict": "reference"}
 
 
 def _compare(
-    system: System, control: System, scored: list[ScoredUtterance], speakers: dict[str, str] | None
+    system: System,
+    control: System,
+    scored: list[ScoredUtterance],
+    clusters: tuple[dict[str, str] | None, dict[str, str] | None],
 ) -> dict[str, Any]:
     references = _references(control.hypotheses)
     test = mapsswe(references, {h.id: h.text for h in system.hypotheses}, {h.id: h.text for h in control.hypotheses})
-    difference = relative_wer_difference([score_hypotheses(control.hypotheses)], [scored], speakers)
+    difference = relative_wer_difference([score_hypotheses(control.hypotheses)], [scored], *clusters)
     judged = verdict(difference, wer_margin(system.bits))
     return {
         "mapsswe_p": test.p,
-        "relative_difference": judged.relative_difference,
-        "relative_upper": judged.upper,
+        "mapsswe_p_holm": None,
+        "relative_difference": _finite(judged.relative_difference),
+        "relative_upper": _finite(judged.upper),
         "margin": judged.margin,
-        "smallest_detectable": judged.smallest_detectable,
+        "smallest_detectable": _finite(judged.smallest_detectable),
         "verdict": judged.kind,
     }
+
+
+def _finite(value: float) -> float | None:
+    """None for what has no number, as where the control made no error; JSON holds no infinity."""
+    return value if math.isfinite(value) else None

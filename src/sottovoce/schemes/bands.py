@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sottovoce.errors import PlanError
 from sottovoce.packed import Band, make_band
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.makers import make_codebook
@@ -24,6 +25,14 @@ class TrainedBand:
 
     @classmethod
     def of(cls, planned: PlannedBand) -> TrainedBand:
+        """Raises PlanError for a weight whose memory cannot be worked on in place, or that is not float32."""
+        weight = planned.weight.parameter
+        if weight.dtype is not torch.float32:
+            raise PlanError(
+                f"{planned.weight.name}: expected float32 master weights, found {weight.dtype}; use autocast for speed"
+            )
+        if not weight.is_contiguous():
+            raise PlanError(f"{planned.weight.name}: expected contiguous memory; channels_last cannot be compressed")
         rows = as_matrix(planned.weight.parameter.data)[planned.start : planned.stop]
         return cls(planned, make_codebook(rows, planned.spec, planned.weight.gates))
 

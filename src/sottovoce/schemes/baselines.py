@@ -59,4 +59,4 @@ def linear_qat(**changes: Any) -> S8BQAT:
     The plan decides the grid: kind ``linear`` is the published one, fixed whatever the weights; ``uniform`` has a
     least-squares scale. (ACosR; the "linear QAT" rows of S8BQAT's table 2.)
     """
-    return S8BQAT(**{"period": None, "finish": None, **changes})
+    return S8BQAT(**{"strength": 10.0, "period": None, "finish": None, **changes})

@@ -56,4 +56,6 @@ def _array(value: Tensor, dtype: str) -> np.ndarray:
                 value.copy_(half)
                 return half.cpu().numpy()
         value = value.float()
+    if value.dtype is torch.bool:
+        value = value.to(torch.uint8)  # the file has no booleans; a mask loads back from 0 and 1
     return value.detach().cpu().numpy().copy()

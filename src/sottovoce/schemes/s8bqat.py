@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,13 +53,19 @@ class S8BQAT:
     def __post_init__(self) -> None:
         if self.form not in ("decoupled", "published"):
             raise ConfigError(f"form must be 'decoupled' or 'published', found {self.form!r}")
-        if self.strength < 0:
-            raise ConfigError(f"strength must not be negative, found {self.strength}")
-        if not 0 <= self.start <= self.full:
-            raise ConfigError(f"start and full must be shares of the run in order, found {self.start} and {self.full}")
-        for name in ("period", "refit"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be a positive number of steps, found {getattr(self, name)}")
+        if not 0 <= self.strength < math.inf:
+            raise ConfigError(f"strength must be a finite number and not negative, found {self.strength!r}")
+        shares = (("start", self.start), ("full", self.full), ("finish", self.finish), ("levels_at", self.levels_at))
+        for name, share in shares:
+            if share is not None and not 0 <= share <= 1:
+                raise ConfigError(f"{name} must be a share of the run from 0 to 1, found {share!r}")
+        if self.start > self.full:
+            raise ConfigError(f"start and full must be in order, found {self.start} and {self.full}")
+        for name, steps in (("period", self.period), ("refit", self.refit)):
+            if steps is not None and (not isinstance(steps, int) or steps < 1):
+                raise ConfigError(f"{name} must be a positive whole number of steps, found {steps!r}")
+        if self.calibrate is not None and not 0 < self.calibrate < math.inf:
+            raise ConfigError(f"calibrate must be a positive ratio, found {self.calibrate!r}")
         if self.calibrate is not None and self.form != "published":
             raise ConfigError(
                 "calibrate sets the lambda of the published form; the decoupled pull is in units of the gap"

@@ -8,6 +8,7 @@ their place again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -57,9 +58,12 @@ class Session:
         self.events: list[dict[str, Any]] = []
         self.values: dict[str, float] = {}
         self.bands = [TrainedBand.of(planned) for planned in plan.resolve(model)]
+        if not self.bands:
+            raise PlanError("the plan names no weight: there is nothing to compress")
         self._latents: dict[nn.Parameter, Tensor] = {}  # of the parameters that hold quantized weights at the moment
         self._buffers: dict[nn.Parameter, Tensor] = {}  # memory of the latents, kept from step to step
         self._hold = False
+        self._optimizer = optimizer
         self._groups = _parameter_groups(optimizer, self.bands) if optimizer else {}
         self._hooks = []
         if optimizer is not None:
@@ -77,7 +81,10 @@ class Session:
 
     def rate(self, band: TrainedBand) -> float:
         """Learning rate of the band's parameter group at this step."""
-        return float(self._groups[band.planned.weight.parameter]["lr"])
+        if self._optimizer is None:
+            return 0.0
+        # By number: loading an optimizer's state replaces its groups.
+        return float(self._optimizer.param_groups[self._groups[band.planned.weight.parameter]]["lr"])
 
     def hold(self, on: bool) -> None:
         """From now on, forward and backward see quantized weights and the optimizer moves the latents
@@ -93,9 +100,9 @@ class Session:
     def hard_compress(self, *, estimate: bool = False) -> None:
         """Overwrite the weights by their nearest centroids and log the share that was there already (S8BQAT, section
         2.4)."""
+        self.events.append({"step": self.step, "hit_rate": self.hit_rates()})
         if estimate:
             self.estimate_levels()
-        self.events.append({"step": self.step, "hit_rate": self.hit_rates()})
         for band in self.bands:
             band.codebook.snap_(band.weight())
 
@@ -142,6 +149,7 @@ class Session:
     def state_dict(self) -> dict[str, Any]:
         """Step, events, codebooks and latents: what resuming in mid-run needs beside the model and the optimizer."""
         return {
+            "plan": self.plan.to_json(),
             "step": self.step,
             "events": list(self.events),
             "values": dict(self.values),
@@ -159,11 +167,10 @@ class Session:
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up a saved state. Raises PlanError when it was saved under another plan."""
-        names = {band.name for band in self.bands}
-        if set(state["codebooks"]) != names:
-            raise PlanError(
-                f"session state is of another plan: it lacks or adds {sorted(names ^ set(state['codebooks']))}"
-            )
+        if state["plan"] != self.plan.to_json():
+            old, new = state["plan"].splitlines(), self.plan.to_json().splitlines()
+            changed = next((b or a for a, b in zip_longest(old, new) if a != b), "")
+            raise PlanError(f"session state is of another plan; the first line that differs is {changed.strip()}")
         self._release()
         self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
         for band in self.bands:
@@ -194,9 +201,10 @@ class Session:
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._release()
-        self.step += 1
-        with torch.no_grad():
-            self.scheme.after_step(self)
+        if not _was_skipped(optimizer):
+            self.step += 1
+            with torch.no_grad():
+                self.scheme.after_step(self)
         if self._hold:
             self._quantize()
 
@@ -235,11 +243,18 @@ class Session:
         return band.weight() if latent is None else band.rows(latent)
 
 
-def _parameter_groups(optimizer: Optimizer, bands: list[TrainedBand]) -> dict[nn.Parameter, dict[str, Any]]:
-    groups = {parameter: group for group in optimizer.param_groups for parameter in group["params"]}
+def _parameter_groups(optimizer: Optimizer, bands: list[TrainedBand]) -> dict[nn.Parameter, int]:
+    """Number of the optimizer's group that holds each planned parameter."""
+    groups = {parameter: i for i, group in enumerate(optimizer.param_groups) for parameter in group["params"]}
     for band in bands:
         if band.planned.weight.parameter not in groups:
             raise PlanError(
                 f"{band.name}: planned, but not among the optimizer's parameters; add it or leave it out of the plan"
             )
     return groups
+
+
+def _was_skipped(optimizer: Optimizer) -> bool:
+    """Whether a GradScaler let a fused optimizer run a step that it then takes back: gradients were not finite."""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found > 0)

@@ -6,6 +6,7 @@ The control trains like the others and stays in float32; post-training quantizat
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from sottovoce.training.callback import CompressionCallback
 from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.module import RnntModule
 from sottovoce.training.phases import fit
-from sottovoce.training.run import Run, write_file
+from sottovoce.training.run import Run, data_hash, file_hash, write_file
 
 _SCHEMES: dict[str, Callable[..., Scheme]] = {
     "s8bqat": S8BQAT,
@@ -118,11 +119,16 @@ def _ptq(job: Job, module: RnntModule) -> PackedModel:
 
 
 def _train(job: Job, module: RnntModule, run: Run) -> PackedModel:
-    data = SpeechDataModule(job.data, module.tokenizer, config=replace(job.recipe.data, seed=job.seed))
+    data = SpeechDataModule(
+        job.data,
+        module.tokenizer,
+        config=replace(job.recipe.data, seed=job.seed),
+        min_frames=module.model.architecture.subsampling,
+    )
     callback = None
     if job.compression:
         plan = plan_for(job.compression, module.model)
-        write_file(run.plan, plan.to_json())
+        plan.save(run.plan)
         callback = CompressionCallback(plan, scheme_for(job.compression), submodule="model")
     fit(
         module,
@@ -136,6 +142,8 @@ def _train(job: Job, module: RnntModule, run: Run) -> PackedModel:
         callbacks=[callback] if callback else [],
     )
     if callback and job.compression:
+        events = "".join(json.dumps(event) + "\n" for event in callback.session.events)
+        write_file(job.folder / "events.jsonl", events)
         return callback.session.finish(float_dtype=job.compression.float_dtype)
     save_module(module, job.folder)
     return pack_float(module.model)
@@ -149,12 +157,13 @@ def save_module(module: RnntModule, folder: Path) -> Path:
 
 
 def _settings(job: Job) -> dict[str, Any]:
-    """What decides the arm's outcome; the number of threads does not."""
+    """What decides the arm's outcome, but for the rounding of sums over another number of threads."""
     return {
         "recipe": job.recipe.model_dump(mode="json"),
         "data": str(job.data.resolve()),
-        "base": str(job.base.resolve()),
-        "module": str(job.module.resolve()),
+        "data_hash": data_hash(job.data),
+        "base": file_hash(job.base / "model.safetensors"),
+        "module": file_hash(job.module),
         "compression": job.compression.model_dump(mode="json") if job.compression else None,
         "seed": job.seed,
     }

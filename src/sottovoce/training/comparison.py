@@ -15,7 +15,7 @@ from pathlib import Path
 from sottovoce.evaluation.results import ResultRow, System, result_rows
 from sottovoce.packed import file_sizes
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import CompressionConfig, Recipe
+from sottovoce.training.config import Recipe
 from sottovoce.training.run import Run, write_file
 from sottovoce.training.scoring import scored_once
 
@@ -54,7 +54,7 @@ def compare(
 ) -> list[ResultRow]:
     """Train and score every arm, ``workers`` at a time with one thread each, and write ``out/results.json``.
 
-    Finished arms are taken as they are. Arms that round the control wait for it; ``done`` is called with each name.
+    Finished arms are taken as they are. Arms that round the control come last; ``done`` is called with each name.
     """
     jobs = {arm.name: _job(arm, recipe, data, base, out) for arm in arms}
     with ProcessPoolExecutor(workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
@@ -66,7 +66,7 @@ def compare(
             raise
     systems = [_system(arm, jobs[arm.name], data, split, recipe.seed) for arm in arms]
     rows = result_rows(systems, split, CONTROL)
-    write_file(out / "results.json", json.dumps([row.to_dict() for row in rows], indent=1) + "\n")
+    write_file(out / "results.json", json.dumps([row.to_dict() for row in rows], indent=1, allow_nan=False) + "\n")
     return rows
 
 
@@ -82,10 +82,11 @@ def _die_with(parent: int) -> None:
 
 
 def _job(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
-    settings = None
-    if arm.scheme:
-        options = recipe.compression.options if arm.scheme == recipe.compression.scheme else {}
-        settings = CompressionConfig(bits=arm.bits, scheme=arm.scheme, options=options, phase=recipe.compression.phase)  # type: ignore[arg-type]
+    section = recipe.compression
+    changes: dict[str, object] = {"bits": arm.bits, "scheme": arm.scheme}
+    if arm.scheme != section.scheme:  # another scheme has options and levels of its own
+        changes |= {"options": {}, "kind": None}
+    settings = section.model_copy(update=changes) if arm.scheme else None
     rounded = arm.scheme == "ptq"
     module = out / "arms" / CONTROL / "module.safetensors" if rounded else base.module
     return Job(recipe, data, base.folder, module, out / "arms" / arm.name, settings, recipe.seed)

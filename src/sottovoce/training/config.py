@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -62,7 +62,7 @@ class PhaseConfig(Section):
 class TrainingConfig(Section):
     """What holds for every phase."""
 
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
     clip: float = Field(default=5.0, gt=0)
     dropout: float = Field(default=0.15, ge=0, lt=1)
     ctc: float = Field(default=0.3, ge=0)

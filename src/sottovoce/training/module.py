@@ -85,8 +85,10 @@ class RnntModule(pl.LightningModule):
         features, tokens = batch["features"], batch["tokens"]
         architecture = self.model.architecture
         frames_out = architecture.output_frames(features.shape[1])
-        shape = (len(tokens), frames_out, tokens.shape[1], architecture.vocabulary)
-        check_joint_memory(*shape, dtype=features.dtype, device=features.device)
+        # The joiner keeps its tanh beside the logits; both have a gradient.
+        width = architecture.vocabulary + architecture.joiner_units
+        dtype = torch.float32 if self.training_config.precision == "32-true" else torch.bfloat16
+        check_joint_memory(len(tokens), frames_out, tokens.shape[1], width, dtype=dtype, device=features.device)
         logits, frames, lengths = self.model(features, batch["feature_lengths"], tokens)
         loss = rnnt_loss_from_logits(logits, tokens, lengths, batch["token_lengths"], overwrite_logits=True)
         if self.ctc_head is None:

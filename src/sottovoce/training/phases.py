@@ -6,12 +6,14 @@ import json
 import logging
 import math
 import warnings
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -37,23 +39,27 @@ def fit(
 ) -> pl.Trainer:
     """Train for one phase in ``folder``; a checkpoint there from an interrupted run is taken up.
 
-    The same seed gives the same weights on one machine. Raises ConfigError for a checkpoint that cannot be read.
+    The same seed gives the same weights on one machine's CPU with the same number of threads. Where ``patience`` stops
+    training early, the module ends with the weights of its best dev WER. Raises ConfigError for devices that are not
+    there.
     """
     quiet_libraries()
     pl.seed_everything(seed, verbose=False)
     checkpoints = folder / "checkpoints"
     trainer = pl.Trainer(
-        max_epochs=phase.epochs,
-        # The sampler has no length, and schedules are shares of the run.
+        # Steps and not epochs: the sampler has no length, schedules are shares of the run, and Lightning asked for the
+        # length of epochs would fetch the first batches before a checkpoint says which epoch they belong to.
+        max_epochs=-1,
         max_steps=math.ceil(data.num_batches(phase.epochs) / devices),
         accelerator="auto" if torch.cuda.is_available() else "cpu",
         devices=devices,
         precision=training.precision,
         gradient_clip_val=training.clip,
-        callbacks=[*callbacks, *_callbacks(training, checkpoints, folder, validate, progress)],
+        callbacks=[*callbacks, *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress)],
         logger=TensorBoardLogger(folder, name="", version="tensorboard") if progress else False,
         enable_progress_bar=progress,
         enable_model_summary=False,
+        enable_checkpointing=training.patience is not None and validate,
         num_sanity_val_steps=0,
         check_val_every_n_epoch=training.validate_every,
         limit_val_batches=None if validate else 0,
@@ -62,16 +68,68 @@ def fit(
         log_every_n_steps=10,
         default_root_dir=folder,
     )
-    last = checkpoints / "last.ckpt"
+    _run(trainer, module, data, checkpoints / "last.ckpt")
+    stopped = trainer.early_stopping_callback is not None and trainer.early_stopping_callback.stopped_epoch > 0
+    if devices == 1 and not stopped and trainer.global_step != trainer.max_steps:
+        raise RuntimeError(f"{folder}: trained {trainer.global_step} steps where {trainer.max_steps} were due")
+    _take_best(trainer, module)
+    return trainer
+
+
+def _run(trainer: pl.Trainer, module: RnntModule, data: SpeechDataModule, last: Path) -> None:
     try:
         trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
-    except (EOFError, RuntimeError) as error:
-        if last.exists() and "zip archive" in str(error):
-            raise ConfigError(f"{last}: the checkpoint is damaged; delete it to train this phase anew") from error
-        raise
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return trainer
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    except SystemExit as error:  # how Lightning ends on ctrl-c
+        raise KeyboardInterrupt from error
+
+
+def _take_best(trainer: pl.Trainer, module: RnntModule) -> None:
+    """Where training stops early, the weights of the epoch with the best dev WER."""
+    best = trainer.checkpoint_callback
+    if isinstance(best, ModelCheckpoint) and best.best_model_path:
+        saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
+        module.load_state_dict(saved["state_dict"])
+
+
+class ResumePoint(pl.Callback):
+    """``last.ckpt`` at the start of each epoch after the first, whole or not at all.
+
+    The stream of random numbers (dropout) begins anew there from the seed and the epoch, so that a resumed run goes on
+    exactly as an uninterrupted one. Lightning's own end-of-epoch checkpoints need a loader with a length or validation.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.seed = seed
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            return
+        # Lightning clears the count of batches just after this hook; saved as it is, it says that the epoch is over.
+        trainer.fit_loop.epoch_loop.batch_progress.reset_on_run()
+        fresh = self.folder / "next.ckpt"
+        trainer.save_checkpoint(fresh)
+        if trainer.is_global_zero:
+            fresh.replace(self.folder / "last.ckpt")
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            torch.manual_seed(zlib.crc32(f"{self.seed} {trainer.current_epoch} {trainer.global_rank}".encode()))
+
+
+class EpochBar(RichProgressBar):
+    """Lightning's bar, which knows of steps only, with the epochs of the phase."""
+
+    def __init__(self, epochs: int) -> None:
+        super().__init__(leave=True)
+        self.epochs = epochs
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"epoch {current_epoch + 1}/{self.epochs}"
 
 
 class MetricsFile(pl.Callback):
@@ -85,9 +143,8 @@ class MetricsFile(pl.Callback):
             return
         row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: round(float(value), 6) for key, value in trainer.callback_metrics.items()}
-        kept = [
-            line for line in self._lines() if json.loads(line)["epoch"] < row["epoch"]
-        ]  # a resumed epoch counts once
+        # A resumed epoch counts once.
+        kept = [line for line in self._lines() if json.loads(line)["epoch"] < row["epoch"]]
         write_file(self.path, "\n".join([*kept, json.dumps(row)]) + "\n")
 
     def _lines(self) -> list[str]:
@@ -103,16 +160,19 @@ def quiet_libraries() -> None:
 
 
 def _callbacks(
-    training: TrainingConfig, checkpoints: Path, folder: Path, validate: bool, progress: bool
+    training: TrainingConfig, checkpoints: Path, folder: Path, seed: int, epochs: int, validate: bool, progress: bool
 ) -> list[pl.Callback]:
     found: list[pl.Callback] = [
         MetricsFile(folder / "metrics.jsonl"),
-        ModelCheckpoint(checkpoints, save_last=True, save_top_k=0, every_n_epochs=1, save_on_train_epoch_end=True),
+        ResumePoint(checkpoints, seed),
     ]
     if training.averaging is not None:
         found.append(EMAWeightAveraging(decay=training.averaging))
     if training.patience is not None and validate:
         found.append(EarlyStopping("dev_wer", mode="min", patience=training.patience))
+        found.append(
+            ModelCheckpoint(checkpoints, filename="best", monitor="dev_wer", mode="min", enable_version_counter=False)
+        )
     if progress:
-        found.append(RichProgressBar(leave=True))
+        found.append(EpochBar(epochs))
     return found

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from sottovoce.errors import ConfigError
+from sottovoce.data.prepared import SPLITS
+from sottovoce.errors import ConfigError, DataError
 from sottovoce.packed.replacing import replacing
 from sottovoce.training.config import Recipe, parse_recipe
 
@@ -42,7 +46,7 @@ class Run:
                 raise ConfigError(
                     f"{folder}: begun with other settings: {difference}; choose another --out or delete the folder"
                 )
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_file(config, yaml.safe_dump(settings, sort_keys=False))
         return run
 
@@ -56,6 +60,14 @@ class Run:
         if "recipe" not in settings or "data" not in settings:
             raise ConfigError(f"{config}: expected keys recipe and data")
         return cls(folder), parse_recipe(settings["recipe"], str(config)), Path(settings["data"])
+
+
+def make_folder(folder: Path) -> None:
+    """Raises ConfigError where no folder can be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: expected a folder that can be written, found none ({error.strerror})") from error
 
 
 def write_file(path: Path, content: str | bytes) -> None:
@@ -83,3 +95,26 @@ def _difference(old: Any, new: Any, path: str = "") -> str:
                 return found
         return ""
     return "" if old == new else f"{path} was {old!r}, now {new!r}"
+
+
+def data_hash(folder: Path) -> str:
+    """Hash of the manifests' content, so that nothing is continued on other data.
+
+    Raises DataError naming a manifest that is missing or damaged.
+    """
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        path = folder / f"{split}.jsonl.gz"
+        try:
+            digest.update(gzip.decompress(path.read_bytes()))
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: expected a manifest made by 'sottovoce data prepare' ({error})") from error
+    return digest.hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Hash of a file's bytes. Raises ConfigError when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read ({error.strerror})") from error

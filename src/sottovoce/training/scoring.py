@@ -34,14 +34,16 @@ def transcribe_split(
     utterances = split_utterances(data, split, recognizer.input.settings)
     results = recognizer.transcribe_batch([u.features for u in utterances])
     return [
-        Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, reference=u.text)
+        Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, recording=u.recording, reference=u.text)
         for u, r in zip(utterances, results, strict=True)
     ]
 
 
 def scored_once(model: Path, data: Path, split: str, into: Path) -> list[Hypothesis]:
-    """As ``transcribe_split``, kept in a file beside the model so that an interrupted comparison goes on where it
-    was."""
-    if not into.exists():
+    """As ``transcribe_split``, kept in a file so that an interrupted comparison goes on where it was.
+
+    Hypotheses older than the model are made anew.
+    """
+    if not into.exists() or into.stat().st_mtime_ns < model.stat().st_mtime_ns:
         write_hypotheses(into, transcribe_split(model, data, split))
     return read_hypotheses(into)

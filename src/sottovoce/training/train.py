@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,13 +11,14 @@ from sottovoce.data.datamodule import SpeechDataModule
 from sottovoce.data.tokenizer import train_tokenizer
 from sottovoce.data.utterances import split_texts
 from sottovoce.decoding.tokens import Tokenizer
+from sottovoce.frontend import FeatureSettings
 from sottovoce.schemes import pack_float
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.arms import save_module
 from sottovoce.training.config import Recipe
 from sottovoce.training.module import RnntModule
 from sottovoce.training.phases import fit
-from sottovoce.training.run import Run, write_file
+from sottovoce.training.run import Run, data_hash, write_file
 
 
 def train(
@@ -35,7 +34,7 @@ def train(
         {
             "recipe": recipe.model_dump(mode="json"),
             "data": str(data_folder.resolve()),
-            "data_hash": _data_hash(data_folder),
+            "data_hash": data_hash(data_folder),
         },
     )
     if run.model.exists():
@@ -45,8 +44,11 @@ def train(
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
     tokenizer = _tokenizer(recipe, data_folder, run)
-    data = SpeechDataModule(data_folder, tokenizer, config=replace(recipe.data, seed=recipe.seed))
-    architecture = recipe.model.architecture(data.settings.bins, tokenizer.vocabulary)
+    settings = FeatureSettings()
+    architecture = recipe.model.architecture(settings.bins, tokenizer.vocabulary)
+    data = SpeechDataModule(
+        data_folder, tokenizer, settings, replace(recipe.data, seed=recipe.seed), min_frames=architecture.subsampling
+    )
     module = RnntModule(architecture, tokenizer, recipe.training, recipe.phase)
     module.set_cmvn(*(torch.from_numpy(x) for x in data.cmvn()))
     trainer = fit(
@@ -58,7 +60,7 @@ def train(
     packed = replace(
         pack_float(module.model),
         architecture=architecture.to_dict(),
-        input={"kind": "waveform", **data.settings.to_dict()},
+        input={"kind": "waveform", **settings.to_dict()},
         tokenizer=tokenizer.model,
         provenance={"seed": recipe.seed, "recipe": recipe.name, "recipe_hash": recipe.digest()},
     )
@@ -73,13 +75,3 @@ def _tokenizer(recipe: Recipe, data_folder: Path, run: Run) -> Tokenizer:
         model = train_tokenizer(texts, kind=recipe.tokenizer.kind, vocabulary=recipe.tokenizer.vocabulary)
         write_file(run.tokenizer, model)
     return Tokenizer(run.tokenizer.read_bytes())
-
-
-def _data_hash(folder: Path) -> str:
-    """Hash of the manifests, so that a run is not continued on other data; empty where there are none (refused
-    later)."""
-    digest = hashlib.sha256()
-    for name in ("train", "dev", "test"):
-        path = folder / f"{name}.jsonl.gz"
-        digest.update(gzip.decompress(path.read_bytes()) if path.is_file() else b"")
-    return digest.hexdigest()[:16]
