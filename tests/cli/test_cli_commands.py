@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,12 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
         (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "phase"), "expected key.subkey=value"),
         (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "name.a=1"), "name holds a value"),
         (("train", "{empty}", "--data", "{tones}", "--out", "{tmp}/x"), "expected a recipe of keys and values"),
+        (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "data.augment=5"), "data.augment"),
+        (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "training.betas=[2, 3]"), "betas"),
+        (("train", "{recipe}", "--data", "{tones}", "--out", "{empty}"), "empty.yaml: expected a folder"),
+        (("train", "{recipe}", "--data", "{damaged}", "--out", "{tmp}/x"), "train.jsonl.gz: expected a manifest"),
+        (("evaluate", "{empty}", "--data", "{damaged}"), "empty.yaml"),
+        (("demo", "--out", "{empty}"), "empty.yaml: expected a folder"),
         (("compress", "{tmp}", "--out", "{tmp}/y"), "expected a run folder made by 'sottovoce train'"),
         (("evaluate", "{empty}", "--data", "{tones}"), "empty.yaml"),
         (("evaluate", "none.safetensors", "--data", "{tones}"), "none.safetensors"),
@@ -99,7 +106,10 @@ def test_mistakes_are_one_line_and_exit_code_two(
 ) -> None:
     empty = tmp_path / "empty.yaml"
     empty.write_text("")
-    names = {"tmp": tmp_path, "tones": tones, "recipe": recipe_file, "empty": empty}
+    damaged = tmp_path / "damaged"
+    shutil.copytree(tones, damaged, ignore=shutil.ignore_patterns("audio", "features"))
+    (damaged / "train.jsonl.gz").write_bytes(b"not a gzip")
+    names = {"damaged": damaged, "tmp": tmp_path, "tones": tones, "recipe": recipe_file, "empty": empty}
     code, _, err = run(*(a.format(**names) for a in arguments))
     lines = [line for line in err.splitlines() if line.strip()]
     assert code == 2, err
