@@ -18,6 +18,7 @@ from typing import Any
 
 from cells import Cells, print_machine, print_table
 
+import sottovoce as sv
 from sottovoce.data.prepare import prepare
 from sottovoce.evaluation.bootstrap import relative_wer_difference
 from sottovoce.evaluation.hypotheses import read_hypotheses
@@ -111,7 +112,11 @@ def main() -> None:
     print_machine()
     cells = Cells(options.results)
     recipe = load_recipe(corpus if options.preset == "full" else f"{corpus}-small")
-    config = {"corpus": corpus, "preset": options.preset, "quick": options.quick, "recipe": recipe.digest()}
+    schemes = [repr(scheme) for scheme in (sv.S8BQAT(), sv.linear_qat(), sv.PTQ())]
+    config = {
+        "corpus": corpus, "preset": options.preset, "quick": options.quick, "recipe": recipe.digest(),
+        "schemes": schemes, "data_seed": DATA_SEED,
+    }  # fmt: skip
     work = options.work / f"{corpus}-{options.preset}{'-quick' if options.quick else ''}"
     figures = []
     for seed in range(seeds):

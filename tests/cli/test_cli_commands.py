@@ -79,7 +79,10 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
         (("train", "{recipe}", "--data", "nowhere", "--out", "{tmp}/x"), "nowhere"),
         (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "phase.epoch=3"), "phase.epoch"),
         (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "data.bucket=3"), "bucket"),
-        (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "phase"), "expected key.subkey=value"),
+        (
+            ("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "phase"),
+            "expected key=value, or section.key=value",
+        ),
         (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "name.a=1"), "name holds a value"),
         (("train", "{empty}", "--data", "{tones}", "--out", "{tmp}/x"), "expected a recipe of keys and values"),
         (("train", "{recipe}", "--data", "{tones}", "--out", "{tmp}/x", "--set", "data.augment=5"), "data.augment"),
@@ -95,10 +98,10 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
         (("transcribe", "none.safetensors", "{tmp}"), "expected audio files in this folder"),
         (
             ("demo", "--data", "librispeech:x", "--out", "{tmp}/d"),
-            "--data librispeech:x: expected 'synth' or 'fsdd:DIR'",
+            "--data librispeech:x: expected one of fsdd, synth, as NAME or NAME:DIR",
         ),
         (("demo", "--data", "fsdd:nowhere", "--out", "{tmp}/d"), "nowhere"),
-        (("data", "prepare", "sinth", "--out", "{tmp}/z"), "did you mean 'synth'"),
+        (("data", "prepare", "sinth", "--out", "{tmp}/z"), "did you mean 'synth'?"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(

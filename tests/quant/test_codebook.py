@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sottovoce.quant import BandSpec, Codebook, make_codebook
-from sottovoce.quant.scaling import group_count, least_squares_scale, scale_dtype, storable
+from sottovoce.quant.scaling import least_squares_scale, scale_dtype, storable
 
 
 @st.composite
@@ -191,11 +191,6 @@ def test_least_squares_scale_beats_the_maximum_and_finds_the_truth() -> None:
         return float((weight - (weight / scale).round().clamp(-7, 7) * scale).square().sum())
 
     assert error(fitted) < 0.7 * error(by_maximum)
-
-
-def test_unknown_grouping_is_refused() -> None:
-    with pytest.raises(ValueError, match="grouping"):
-        group_count("column", 4, 1)
 
 
 def test_regions_share_borders_and_hold_zero() -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sottovoce.errors import ConfigError
+from sottovoce.cli.progress import progress_bar
+from sottovoce.data.prepare import prepare as run
+from sottovoce.training.config import apply_override
 
 app = typer.Typer(help="Prepare speech corpora.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -39,11 +39,8 @@ def prepare(
     strict: Annotated[bool, typer.Option(help="Refuse unusable audio, instead of skipping it.")] = False,
 ) -> None:
     """Turn a corpus into checked manifests (and audio, where strings are joined or synthesized)."""
-    from sottovoce.data.prepare import prepare as run
-
     console = Console(stderr=True)
-    with _progress(console) as progress:
-        task = progress.add_task(name, total=None)
+    with progress_bar(console, name) as update:
         prepared = run(
             name,
             source,
@@ -51,7 +48,7 @@ def prepare(
             parse_settings(settings or []),
             seed=seed,
             strict=strict,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            progress=update,
         )
     table = Table("split", "utterances", "words", title=str(prepared.folder))
     for split, count in prepared.counts.items():
@@ -67,16 +64,5 @@ def parse_settings(items: list[str]) -> dict[str, Any]:
     """``["train=30", "snr_db=[0, 20]"]`` as a mapping, values read as YAML. Raises ConfigError."""
     values: dict[str, Any] = {}
     for item in items:
-        key, equals, text = item.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set expects key=value, found {item!r}")
-        try:
-            values[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {key.strip()}: {text!r} is not a YAML value") from None
+        apply_override(values, item)
     return values
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)

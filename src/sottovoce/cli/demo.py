@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from sottovoce.cli.progress import progress_bar
 from sottovoce.data.prepare import prepare
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import ResultRow
 from sottovoce.training.comparison import compare, default_arms
-from sottovoce.training.config import Recipe, load_recipe
+from sottovoce.training.config import Recipe, load_recipe, shipped_recipes
 from sottovoce.training.run import make_folder
 from sottovoce.training.train import train
 
@@ -49,14 +46,14 @@ def demo(
     recipe = load_recipe(corpus if preset == "full" else f"{corpus}-small", [f"seed={seed}"])
     make_folder(out)
     console.print(f"[bold]1/3[/] preparing speech ({corpus})")
-    with _bar(console, "utterances") as update:
+    with progress_bar(console, "utterances") as update:
         prepare(corpus, source, out / "data", recipe.corpus.get("options", {}), seed=seed, progress=update)
     console.print("[bold]2/3[/] training the 32-bit recognizer")
     base = train(recipe, out / "data", out / "base", progress=True)
     console.print("[bold]3/3[/] compressing: every arm starts from it and sees the same batches")
     arms = default_arms()
     finished: list[str] = []
-    with _bar(console, "arms") as update:
+    with progress_bar(console, "arms") as update:
 
         def done(name: str) -> None:
             finished.append(name)
@@ -107,25 +104,9 @@ def verdict_line(rows: list[ResultRow]) -> str:
 
 
 def _corpus(data: str) -> tuple[str, Path | None]:
-    """Name and folder of the corpus. Raises ConfigError for another form."""
-    name, colon, folder = data.partition(":")
-    if name == "synth" and not colon:
-        return name, None
-    if name == "fsdd" and folder:
-        return name, Path(folder)
-    raise ConfigError(f"--data {data}: expected 'synth' or 'fsdd:DIR'")
-
-
-@contextmanager
-def _bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal; nothing elsewhere."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console, disable=not sys.stdout.isatty()) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    """Name and folder of a corpus that has a recipe for the demo. Raises ConfigError for another form."""
+    name, _, folder = data.partition(":")
+    names = [recipe.removesuffix("-small") for recipe in shipped_recipes() if recipe.endswith("-small")]
+    if name not in names:
+        raise ConfigError(f"--data {data}: expected one of {', '.join(names)}, as NAME or NAME:DIR")
+    return name, Path(folder) if folder else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from sottovoce.data.corpora.tables import prepare_table
 from sottovoce.data.entries import Progress
 from sottovoce.data.prepared import Prepared
 from sottovoce.data.synth import prepare_synth
-from sottovoce.errors import ConfigError
+from sottovoce.errors import ConfigError, did_you_mean
 
 CORPORA: dict[str, Callable[..., Prepared]] = {
     "synth": prepare_synth,
@@ -41,11 +40,11 @@ def prepare(
     """
     function = CORPORA.get(name)
     if function is None:
-        raise ConfigError(f"there is no corpus {name!r};{_hint(name, list(CORPORA))} known are {', '.join(CORPORA)}")
+        raise ConfigError(f"there is no corpus {name!r}, only {', '.join(CORPORA)}{did_you_mean(name, CORPORA)}")
     known = options_of(name)
     for key in options or {}:
         if key not in known:
-            raise ConfigError(f"{name} has no option {key!r};{_hint(key, list(known))} known are {', '.join(known)}")
+            raise ConfigError(f"{name} has no option {key!r}, only {', '.join(known)}{did_you_mean(key, known)}")
     common = {**(options or {}), "seed": seed, "strict": strict, "progress": progress}
     if "source" not in inspect.signature(function).parameters:
         if source is not None:
@@ -61,8 +60,3 @@ def options_of(name: str) -> dict[str, Any]:
     parameters = inspect.signature(CORPORA[name]).parameters
     common = ("source", "out", "seed", "strict", "progress")
     return {key: parameter.default for key, parameter in parameters.items() if key not in common}
-
-
-def _hint(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f" did you mean {close[0]!r}?" if close else ""

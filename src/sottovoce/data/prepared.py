@@ -15,6 +15,7 @@ from lhotse.cut import Cut
 
 from sottovoce.data.checks import Skipped
 from sottovoce.errors import DataError
+from sottovoce.packed.replacing import replacing
 
 SPLITS = ("train", "dev", "test")
 _MARKER = "prepared.json"
@@ -149,9 +150,8 @@ def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as stream:
+        stream.write((json.dumps(values, indent=1) + "\n").encode())
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

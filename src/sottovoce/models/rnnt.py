@@ -91,10 +91,7 @@ class Joiner(nn.Module):
 
 
 class Rnnt(nn.Module):
-    """The whole recognizer; its tensor names are those of docs/design.md, section 11.
-
-    ``ctc`` adds a linear head on the encoder for an auxiliary CTC loss; it is no part of the packed model.
-    """
+    """The whole recognizer; its tensor names are those of docs/design.md, section 11."""
 
     def __init__(self, architecture: RnntArchitecture, dropout: float = 0.0) -> None:
         super().__init__()

@@ -2,10 +2,11 @@
 
 from sottovoce.packed.architecture import RnntArchitecture
 from sottovoce.packed.bits import pack_codes, row_bytes, unpack_codes
-from sottovoce.packed.matrix import Band, PackedMatrix, make_band
+from sottovoce.packed.matrix import GROUPINGS, Band, PackedMatrix, make_band
 from sottovoce.packed.model import FileSizes, PackedModel, file_sizes, load_model
 
 __all__ = [
+    "GROUPINGS",
     "Band",
     "FileSizes",
     "PackedMatrix",

@@ -86,11 +86,13 @@ class Codebook:
         gradient = torch.empty_like(weight)
         total = weight.new_zeros(())
         centroids, stiffness = self._centroids.to(weight.dtype), self._stiffness.to(weight.dtype)
+        low, high = float(self.levels[0]), float(self.levels[-1])
         for piece, scale, target in self._pieces(weight, gradient):
             index = _index(piece, scale, 2)
-            curve = _look_up(stiffness, index)  # pi / gap, in 1 / units; zero outside
-            # With the angle measured from the nearest level, |cos| is the cosine and sin * sign(cos) the sine.
-            sine = (piece / scale).sub_(_look_up(centroids, index)).mul_(curve).sin_()
+            curve = _look_up(stiffness, index)  # pi / gap, in 1 / units
+            # With the angle measured from the nearest level, |cos| is the cosine and sin * sign(cos) the sine; outside
+            # the outer levels the angle is zero.
+            sine = (piece / scale).clamp_(low, high).sub_(_look_up(centroids, index)).mul_(curve).sin_()
             torch.mul(sine, curve, out=target)
             target.div_(scale)
             total += (1 - sine.square_().neg_().add_(1).sqrt_()).sum()
@@ -126,9 +128,8 @@ class Codebook:
 
     @cached_property
     def _stiffness(self) -> Tensor:
-        """pi / gap of the cell that holds each half-unit, float32 (512,); zero outside the outer levels."""
-        _, gap, inside = self._cells(self._centres(2))
-        return torch.where(inside, torch.pi / gap, 0.0)
+        """pi / gap of the cell that holds each half-unit, float32 (512,)."""
+        return torch.pi / self._cells(self._centres(2))[1]
 
     def _pull_steps(self, rate: float) -> Tensor:
         """Step in integer units from each sixteenth of a unit, float32 (4096,); at most what reaches the level."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from sottovoce.errors import PlanError
+from sottovoce.errors import PlanError, did_you_mean
 from sottovoce.packed.replacing import replacing
 from sottovoce.quant.spec import BandSpec
 from sottovoce.quant.weights import Weight, find_weights
@@ -99,7 +98,7 @@ class BitPlan:
         seen: dict[str, str] = {}
         for name, specs in self.weights.items():
             if name not in known:
-                raise PlanError(f"plan names {name!r}, which is no weight of this model{_suggest(name, list(known))}")
+                raise PlanError(f"plan names {name!r}, which is no weight of this model{did_you_mean(name, known)}")
             weight = known[name]
             if weight.name in seen:
                 raise PlanError(f"plan names {name!r}, which is tied to {seen[weight.name]!r}: name a tied weight once")
@@ -172,13 +171,8 @@ def _lay(name: str, weight: Weight, specs: tuple[BandSpec, ...]) -> list[Planned
 def _matching(pattern: str, names: list[str]) -> list[str]:
     found = [name for name in names if fnmatchcase(name, pattern)]
     if not found:
-        raise PlanError(f"pattern {pattern!r} matches no weight{_suggest(pattern, names)}")
+        raise PlanError(f"pattern {pattern!r} matches no weight{did_you_mean(pattern, names)}")
     return found
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    close = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _sparse(spec: BandSpec, defaults: Mapping[str, Any]) -> dict[str, Any]:

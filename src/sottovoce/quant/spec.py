@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sottovoce.errors import PlanError
+from sottovoce.packed import GROUPINGS
 
 KINDS = ("lloyd-max", "regions", "uniform", "linear")
-GROUPINGS = ("tensor", "gate", "row")
 _ONE_SCALE = ("regions", "linear")  # grids of their own, fixed to the accelerator's Q1.7
 
 

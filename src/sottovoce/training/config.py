@@ -12,8 +12,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sottovoce.data.datamodule import DataConfig
+from sottovoce.data.tokenizer import KINDS as TOKENIZER_KINDS
 from sottovoce.errors import ConfigError
-from sottovoce.packed import RnntArchitecture
+from sottovoce.packed import GROUPINGS, RnntArchitecture
 from sottovoce.quant.spec import KINDS
 
 
@@ -26,7 +27,7 @@ class Section(BaseModel):
 class TokenizerConfig(Section):
     """Sentencepiece units trained on the training transcripts."""
 
-    kind: Literal["unigram", "bpe", "char"] = "bpe"
+    kind: Literal[TOKENIZER_KINDS] = "bpe"  # type: ignore[valid-type]
     vocabulary: int = Field(default=64, ge=4, le=65536)
 
 
@@ -82,7 +83,7 @@ class CompressionConfig(Section):
 
     bits: int = Field(default=5, ge=1, le=8)
     kind: Literal[KINDS] | None = None  # type: ignore[valid-type]
-    grouping: Literal["tensor", "gate", "row"] = "tensor"
+    grouping: Literal[GROUPINGS] = "tensor"  # type: ignore[valid-type]
     scheme: Literal["s8bqat", "linear_qat", "straight_through", "ptq"] = "s8bqat"
     options: dict[str, Any] = Field(default_factory=dict)
     float_dtype: Literal["float16", "float32"] = "float16"
@@ -162,7 +163,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     """Set ``a.b=value`` in nested settings, the value read as YAML. Raises ConfigError for another form."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {override}: expected key.subkey=value")
+        raise ConfigError(f"--set {override}: expected key=value, or section.key=value")
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:
