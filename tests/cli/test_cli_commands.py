@@ -159,6 +159,8 @@ def test_the_device_side_never_loads_pytorch() -> None:
     code = (
         "import sys, sottovoce.runtime, sottovoce.evaluation, sottovoce.evaluation.results\n"
         "import sottovoce.cli.main, sottovoce.cli.transcribe, sottovoce.cli.inspect\n"
+        "sys.argv = ['sottovoce', '--help']\n"
+        "try:\n    sottovoce.cli.main.run()\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "bad = {'torch', 'lightning', 'lhotse', 'scipy'} & set(sys.modules)\n"
         "sys.exit(', '.join(bad) or 0)"
     )

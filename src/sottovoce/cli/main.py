@@ -13,15 +13,15 @@ from typer.core import TyperGroup
 
 from sottovoce.errors import SottovoceError
 
-# name -> (module, what to mount: a command's function or a group's app)
-_COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("demo", "demo"),
-    "data": ("data", "app"),
-    "train": ("train", "train"),
-    "compress": ("compress", "compress"),
-    "evaluate": ("evaluate", "evaluate"),
-    "transcribe": ("transcribe", "transcribe"),
-    "inspect": ("inspect", "inspect"),
+# name -> (module, what to mount: a command's function or a group's app, its line in --help)
+_COMMANDS = {
+    "demo": ("demo", "demo", "Train, compress to 5, 4 and 3 bits by three methods, and show what was kept."),
+    "data": ("data", "app", "Prepare speech for training."),
+    "train": ("train", "train", "Train a recognizer in full precision from a recipe."),
+    "compress": ("compress", "compress", "Compress a trained run."),
+    "evaluate": ("evaluate", "evaluate", "Word error rate of a model file, measured by running it."),
+    "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
+    "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
 }
 _INTERRUPTED = 130  # how typer ends on ctrl-c
 _EXTRAS = {"torch": "train", "lightning": "train", "lhotse": "train", "tensorboard": "train", "espeakng_loader": "demo"}
@@ -34,11 +34,21 @@ class LazyGroup(TyperGroup):
         return list(_COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        return _load(cmd_name) if cmd_name in _COMMANDS else None
+        """What ``--help`` lists: a name and a line, nothing imported."""
+        if cmd_name not in _COMMANDS:
+            return None
+        app = typer.Typer(add_completion=False)
+        app.command(cmd_name, help=_COMMANDS[cmd_name][2])(lambda: None)
+        return typer.main.get_command(app)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in _COMMANDS:
+            return args[0], _load(args[0]), args[1:]
+        return super().resolve_command(ctx, args)
 
 
 def _load(name: str) -> Any:
-    module, attribute = _COMMANDS[name]
+    module, attribute, _ = _COMMANDS[name]
     found: Any = getattr(import_module(f"sottovoce.cli.{module}"), attribute)
     if isinstance(found, typer.Typer):
         group = typer.main.get_command(found)
