@@ -16,13 +16,17 @@ STYLES = {"ptq": ("o", "#888888"), "linear_qat": ("s", "#c08020"), "s8bqat": ("D
 LABELS = {"ptq": "rounded after training", "linear_qat": "linear QAT", "s8bqat": "S8BQAT"}
 
 
-def points(rows: list[list[dict[str, Any]]], system: str) -> list[tuple[float, float, float, int]]:
-    """(megabytes, mean WER, half the range over seeds, bits) of one system, widest first."""
+Point = tuple[float, float, list[list[float]], int]
+
+
+def points(rows: list[list[dict[str, Any]]], system: str) -> list[Point]:
+    """(megabytes, mean WER, distance to the least and the greatest of the seeds, bits) of one system, widest first."""
     found = []
     for bits in sorted({r["bits"] for r in rows[0] if r["system"] == system}, reverse=True):
         same = [next(r for r in seed if r["system"] == system and r["bits"] == bits) for seed in rows]
         wers = [r["wer"] for r in same]
-        found.append((same[0]["model_bytes"] / 1e6, statistics.mean(wers), (max(wers) - min(wers)) / 2, bits))
+        mean = statistics.mean(wers)
+        found.append((same[0]["model_bytes"] / 1e6, mean, [[mean - min(wers)], [max(wers) - mean]], bits))
     return found
 
 
@@ -40,18 +44,21 @@ def main() -> None:
     axes = figure.subplots()
     control = points(rows, "fp32")[0]
     axes.axhline(control[1], color="black", linewidth=1)
-    axes.annotate(f"32 bits, {control[0]:.1f} MB", (1.5, control[1]), (0, 3), textcoords="offset points", ha="right")
+    axes.annotate(f"32 bits, {control[0]:.1f} MB", (1.2, control[1]), (0, 4), textcoords="offset points", ha="center")
     eight = points(rows, "int8")[0]
     axes.errorbar(eight[0], eight[1], eight[2], fmt="^", color="black", label="8 bits, rounded", capsize=3)
     for shift, (system, (marker, colour)) in enumerate(STYLES.items()):
         found = points(rows, system)
         megabytes = [p[0] * (1 + 0.012 * (shift - 1)) for p in found]  # side by side
+        spans = [[p[2][end][0] for p in found] for end in (0, 1)]
         axes.errorbar(
-            megabytes, [p[1] for p in found], [p[2] for p in found], fmt=marker + "-", color=colour, capsize=3,
-            label=LABELS[system], linewidth=1,
+            megabytes, [p[1] for p in found], spans, fmt=marker + "-", color=colour, capsize=3, label=LABELS[system],
+            linewidth=1,
         )  # fmt: skip
-    for megabytes, _, _, bits in points(rows, "s8bqat"):
-        axes.annotate(f"{bits} bits", (megabytes, axes.get_ylim()[0]), (0, 3), textcoords="offset points", ha="center")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.12 * (high - low), high)
+    for megabytes_, _, _, bits in points(rows, "s8bqat"):
+        axes.annotate(f"{bits} bits", (megabytes_, axes.get_ylim()[0]), (0, 3), textcoords="offset points", ha="center")
     axes.set_xlabel("model, MB (tokenizer not counted)")
     axes.set_ylabel("word error rate, %")
     axes.set_title(f"{options.corpus}: mean of {len(rows)} seeds, bars span the seeds", fontsize=10)
