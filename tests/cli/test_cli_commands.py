@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from sottovoce.cli import main as cli
 from sottovoce.packed import load_model
@@ -135,6 +136,22 @@ def test_help_lists_every_command_and_each_has_an_example(run) -> None:
         arguments = ("data", "prepare", "--help") if name == "data" else (name, "--help")
         code, text, _ = run(*arguments)
         assert code == 0 and "sottovoce " + " ".join(arguments[:-1]) in " ".join(text.split()), name
+
+
+def test_a_group_alone_shows_its_help(run) -> None:
+    code, out, _ = run("data")
+    assert code == 0 and "prepare" in out and "install-completion" not in out
+
+
+def test_devices_that_are_not_there_are_refused(
+    run, tones: Path, recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*args: object, **options: object) -> None:
+        raise MisconfigurationException("You requested gpu: [0, 1]\n But your machine only has: []")
+
+    monkeypatch.setattr("lightning.pytorch.Trainer.__init__", none)
+    code, _, err = run("train", recipe_file, "--data", tones, "--out", tmp_path / "r")
+    assert code == 2 and err.strip() == "error: You requested gpu: [0, 1] But your machine only has: []"
 
 
 def test_an_interruption_says_how_to_go_on(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 
 from sottovoce.cli.demo import results_table, verdict_line
+from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import ResultRow
+from sottovoce.training import comparison
+from sottovoce.training.arms import Job
 from sottovoce.training.comparison import Arm, compare, default_arms
 from sottovoce.training.config import parse_recipe
+from sottovoce.training.run import Run
 from sottovoce.training.train import train
 
 KEYS = {
@@ -86,6 +90,25 @@ def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
         time.sleep(0.1)
     os.kill(worker, signal.SIGKILL)
     pytest.fail("the worker outlived its parent")
+
+
+def _note_and_fail(job: Job, data: Path, split: str) -> None:
+    """Stands for an arm: the first to run fails, the others would take long."""
+    with (data / "started").open("a") as file:
+        file.write(job.folder.name + "\n")
+    if job.folder.name == "fp32":
+        raise ConfigError("this arm fails")
+    time.sleep(60)
+
+
+def test_one_failed_arm_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "_train_and_score", _note_and_fail)
+    begin = time.monotonic()
+    recipe = parse_recipe({"name": "x"}, "t")
+    with pytest.raises(ConfigError, match="this arm fails"):
+        compare(recipe, tmp_path, Run(tmp_path / "base"), tmp_path, default_arms())
+    assert time.monotonic() - begin < 40  # a worker that waited for its arm would take a minute
+    assert len((tmp_path / "started").read_text().splitlines()) <= 3
 
 
 def _alive(pid: int) -> bool:

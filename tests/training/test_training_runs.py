@@ -8,14 +8,15 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import score_hypotheses
-from sottovoce.evaluation.wer import total
 from sottovoce.packed import PackedMatrix, load_model
 from sottovoce.training import phases
 from sottovoce.training.arms import Job, carry_out
 from sottovoce.training.config import CompressionConfig, Recipe, parse_recipe
+from sottovoce.training.module import RnntModule
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import transcribe_split
 from sottovoce.training.train import train
@@ -80,8 +81,9 @@ def job(recipe: Recipe, tones: Path, run: Run, folder: Path, scheme: str | None,
 
 @pytest.mark.parametrize("changes", [{}, {"averaging": 0.9}, {"patience": 5}, {"precision": "bf16-mixed"}])
 def test_the_same_seed_gives_the_same_file_and_a_kill_changes_nothing(
-    tones: Path, recipe: Recipe, tmp_path: Path, kill_at, changes: dict[str, object]
+    tones: Path, recipe: Recipe, tmp_path: Path, kill_at, dev_wer, changes: dict[str, object]
 ) -> None:
+    dev_wer([30.0, 20.0, 10.0])  # the last epoch is the best: nothing hides a difference
     recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
     whole = train(recipe, tones, tmp_path / "whole", progress=False)
     for step in (3, 9, 16):
@@ -155,15 +157,50 @@ def test_unknown_options_of_a_scheme_are_refused(tones: Path, recipe: Recipe, tm
         carry_out(Job(recipe, tones, base.folder, broken, tmp_path / "b", None, seed=0))
 
 
-def test_early_stopping_ends_with_the_best_epoch(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
-    changes = {"patience": 2}
-    phase = recipe.phase.model_copy(update={"epochs": 12, "learning_rate": 0.02})
-    stopped = recipe.model_copy(update={"training": recipe.training.model_copy(update=changes), "phase": phase})
-    run = train(stopped, tones, tmp_path / "run", progress=False)
+class Keep(pl.Callback):
+    """The weights at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, np.ndarray]] = []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.weights.append({k: v.numpy().copy() for k, v in pl_module.state_dict().items()})
+
+
+@pytest.fixture
+def dev_wer(monkeypatch: pytest.MonkeyPatch):
+    """Replaces the dev WER of each epoch by a scripted one."""
+
+    def script(values: list[float]) -> None:
+        monkeypatch.setattr(
+            RnntModule, "on_validation_epoch_end", lambda self: self.log("dev_wer", values[self.current_epoch])
+        )
+
+    return script
+
+
+@pytest.mark.parametrize("kill", [None, 16, 24])  # while it gets better, and while patience counts
+def test_early_stopping_ends_with_the_best_epoch(
+    tones: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dev_wer, kill: int | None
+) -> None:
+    dev_wer([50.0, 40.0, 30.0, 35.0, 34.0, 33.0, 10.0, 9.0])
+    changes = {
+        "training": recipe.training.model_copy(update={"patience": 2}),
+        "phase": recipe.phase.model_copy(update={"epochs": 8}),
+    }
+    keep, original = Keep(), phases._callbacks
+    for step in (kill, None) if kill else (None,):
+        extra = [keep, KillAfter(step, [])]
+        monkeypatch.setattr(phases, "_callbacks", lambda *args, extra=extra: [*original(*args), *extra])
+        if step:
+            with pytest.raises(Killed):
+                train(recipe.model_copy(update=changes), tones, tmp_path / "run", progress=False)
+    run = train(recipe.model_copy(update=changes), tones, tmp_path / "run", progress=False)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    best = min(rows, key=lambda r: r["dev_wer"])
-    found = transcribe_split(run.model, tones, "dev")
-    assert total(score_hypotheses(found)).wer == pytest.approx(best["dev_wer"], abs=1e-3)
+    assert len(rows) == 5  # two epochs after the best
+    found = load_file(run.module)
+    matches = [all(np.array_equal(found[k], w[k]) for k in found) for w in keep.weights]
+    assert matches == [False, False, True, False, False]
 
 
 def test_a_retrained_base_is_not_mistaken_for_the_old_one(tones: Path, recipe: Recipe, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from sottovoce.cli.progress import progress_bar
 from sottovoce.data.prepare import prepare as run
 from sottovoce.training.config import apply_override
 
-app = typer.Typer(help="Prepare speech corpora.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(help="Prepare speech for training.", add_completion=False, rich_markup_mode=None)
 
 _EXAMPLES = """\b
 Examples:
@@ -26,7 +26,7 @@ Examples:
 
 @app.callback()
 def _data() -> None:
-    """Prepare speech corpora."""
+    """Prepare speech for training."""
 
 
 @app.command(epilog=_EXAMPLES)

@@ -24,7 +24,8 @@ _COMMANDS = {
     "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
 }
 _INTERRUPTED = 130  # how typer ends on ctrl-c
-_EXTRAS = {"torch": "train", "lightning": "train", "lhotse": "train", "tensorboard": "train", "espeakng_loader": "demo"}
+_TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "urllib3")
+_EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "espeakng_loader": "demo"}
 
 
 class LazyGroup(TyperGroup):
@@ -43,7 +44,9 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in _COMMANDS:
-            return args[0], _load(args[0]), args[1:]
+            found = _load(args[0])
+            bare_group = len(args) == 1 and hasattr(found, "list_commands")
+            return args[0], found, ["--help"] if bare_group else args[1:]
         return super().resolve_command(ctx, args)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -258,13 +259,16 @@ class SpeechDataModule(lightning.LightningDataModule):
         )
         return _loader(SpeechDataset(self.store(split), self.tokenizer), sampler, config.workers)
 
-    def num_batches(self, epochs: int = 1) -> int:
-        """Training batches of all processes in the first ``epochs`` epochs; epochs differ by a batch or so."""
+    def num_batches(self, epochs: int = 1, devices: int = 1) -> int:
+        """Training batches that each of ``devices`` processes sees in the first ``epochs`` epochs.
+
+        Epochs differ by a batch or so; a share that does not come out even is filled up in each of them.
+        """
         sampler = self.train_sampler(world_size=1, rank=0)
         total = 0
         for epoch in range(epochs):
             sampler.set_epoch(epoch)
-            total += sum(1 for _ in sampler)
+            total += math.ceil(sum(1 for _ in sampler) / devices)
         return total
 
     @property

@@ -7,9 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from sottovoce.evaluation.results import ResultRow, System, result_rows
@@ -59,10 +59,11 @@ def compare(
     jobs = {arm.name: _job(arm, recipe, data, base, out) for arm in arms}
     with ProcessPoolExecutor(workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
         try:
-            for name in _in_order(pool, arms, jobs, data, split):
+            for name in _in_order(pool, workers, arms, jobs, data, split):
                 done(name)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # one arm failed, or the user has had enough: files are written whole, so nothing waits
+            for worker in active_children():
+                worker.kill()
             raise
     systems = [_system(arm, jobs[arm.name], data, split, recipe.seed) for arm in arms]
     rows = result_rows(systems, split, CONTROL)
@@ -93,19 +94,23 @@ def _job(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
 
 
 def _in_order(
-    pool: ProcessPoolExecutor, arms: list[Arm], jobs: dict[str, Job], data: Path, split: str
+    pool: ProcessPoolExecutor, workers: int, arms: list[Arm], jobs: dict[str, Job], data: Path, split: str
 ) -> Iterator[str]:
-    """Names of the arms as they finish: trained arms first, the control at their head, then those that round it."""
-    trained = [arm.name for arm in arms if arm.scheme != "ptq"]
-    rounded = [arm.name for arm in arms if arm.scheme == "ptq"]
-    names: dict[Future[None], str] = {pool.submit(_train_and_score, jobs[n], data, split): n for n in trained}
-    for future in as_completed(names):
-        future.result()
-        yield names[future]
-    names = {pool.submit(_train_and_score, jobs[n], data, split): n for n in rounded}
-    for future in as_completed(names):
-        future.result()
-        yield names[future]
+    """Names of the arms as they finish: trained arms first, the control at their head, then those that round it.
+
+    No more jobs are handed out than there are workers, so that a failure leaves none waiting.
+    """
+    for rounded in (False, True):
+        due = [arm.name for arm in arms if (arm.scheme == "ptq") == rounded]
+        running: dict[Future[None], str] = {}
+        while due or running:
+            while due and len(running) < workers:
+                name = due.pop(0)
+                running[pool.submit(_train_and_score, jobs[name], data, split)] = name
+            finished, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                future.result()
+                yield running.pop(future)
 
 
 def _train_and_score(job: Job, data: Path, split: str) -> None:

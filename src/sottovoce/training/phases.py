@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -46,34 +45,52 @@ def fit(
     quiet_libraries()
     pl.seed_everything(seed, verbose=False)
     checkpoints = folder / "checkpoints"
-    trainer = pl.Trainer(
-        # Steps and not epochs: the sampler has no length, schedules are shares of the run, and Lightning asked for the
-        # length of epochs would fetch the first batches before a checkpoint says which epoch they belong to.
-        max_epochs=-1,
-        max_steps=math.ceil(data.num_batches(phase.epochs) / devices),
-        accelerator="auto" if torch.cuda.is_available() else "cpu",
-        devices=devices,
-        precision=training.precision,
-        gradient_clip_val=training.clip,
-        callbacks=[*callbacks, *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress)],
-        logger=TensorBoardLogger(folder, name="", version="tensorboard") if progress else False,
-        enable_progress_bar=progress,
-        enable_model_summary=False,
-        enable_checkpointing=training.patience is not None and validate,
-        num_sanity_val_steps=0,
-        check_val_every_n_epoch=training.validate_every,
-        limit_val_batches=None if validate else 0,
-        use_distributed_sampler=False,
-        reload_dataloaders_every_n_epochs=0,
-        log_every_n_steps=10,
-        default_root_dir=folder,
-    )
+    trainer = _trainer(
+        training, folder, devices, data.num_batches(phase.epochs, devices), validate, progress,
+        [*callbacks, *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress)],
+    )  # fmt: skip
     _run(trainer, module, data, checkpoints / "last.ckpt")
     stopped = trainer.early_stopping_callback is not None and trainer.early_stopping_callback.stopped_epoch > 0
-    if devices == 1 and not stopped and trainer.global_step != trainer.max_steps:
+    if not stopped and trainer.global_step != trainer.max_steps:
         raise RuntimeError(f"{folder}: trained {trainer.global_step} steps where {trainer.max_steps} were due")
     _take_best(trainer, module)
     return trainer
+
+
+def _trainer(
+    training: TrainingConfig,
+    folder: Path,
+    devices: int,
+    steps: int,
+    validate: bool,
+    progress: bool,
+    callbacks: list[pl.Callback],
+) -> pl.Trainer:
+    try:
+        return pl.Trainer(
+            # Steps and not epochs: the sampler has no length, schedules are shares of the run, and Lightning asked for
+            # the length of epochs would fetch the first batches before a checkpoint says which epoch they are of.
+            max_epochs=-1,
+            max_steps=steps,
+            accelerator="auto" if torch.cuda.is_available() else "cpu",
+            devices=devices,
+            precision=training.precision,
+            gradient_clip_val=training.clip,
+            callbacks=callbacks,
+            logger=TensorBoardLogger(folder, name="", version="tensorboard") if progress else False,
+            enable_progress_bar=progress,
+            enable_model_summary=False,
+            enable_checkpointing=training.patience is not None and validate,
+            num_sanity_val_steps=0,
+            check_val_every_n_epoch=training.validate_every,
+            limit_val_batches=None if validate else 0,
+            use_distributed_sampler=False,
+            reload_dataloaders_every_n_epochs=0,
+            log_every_n_steps=10,
+            default_root_dir=folder,
+        )
+    except MisconfigurationException as error:
+        raise ConfigError(" ".join(str(error).split())) from error
 
 
 def _run(trainer: pl.Trainer, module: RnntModule, data: SpeechDataModule, last: Path) -> None:
