@@ -22,7 +22,7 @@ def test_shipped_recipes_are_valid(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name and recipe == load_recipe(f"recipes/{name}.yaml")
     with torch.device("meta"):
-        Rnnt(recipe.model.architecture(80, recipe.tokenizer.vocabulary))
+        Rnnt(recipe.architecture(80, recipe.tokenizer.vocabulary))
     scheme_for(recipe.compression)
 
 
@@ -30,7 +30,7 @@ def test_shipped_recipes_are_valid(name: str) -> None:
 def test_five_bits_take_at_most_0_165_of_the_float_bytes(name: str, bits: int, tmp_path: Path) -> None:
     recipe = load_recipe(name)
     torch.manual_seed(0)
-    architecture = recipe.model.architecture(80, recipe.tokenizer.vocabulary)
+    architecture = recipe.architecture(80, recipe.tokenizer.vocabulary)
     model = Rnnt(architecture)
     assert sum(p.numel() for p in model.parameters()) >= 2_000_000
     packed = compress(model, BitPlan.uniform(model, bits=bits), PTQ()).finish()
@@ -55,6 +55,9 @@ def test_overrides_reach_nested_keys_and_change_the_digest() -> None:
         ("compression.scheme=magic", "compression.scheme"),
         ("data.speeds=[3]", r"data\.speeds must be a number in \[0.5, 2\], found 3"),
         ("name=[", "is not YAML"),
+        ("model.encoder_unit=3", "model: .*encoder_unit"),
+        ("model.stack=0", "model: .*stack must be an integer"),
+        ("model.vocabulary=9", "vocabulary follows from the data"),
     ],
 )
 def test_bad_values_name_the_key_and_what_was_found(override: str, message: str) -> None:

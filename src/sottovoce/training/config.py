@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from sottovoce.data.datamodule import DataConfig
 from sottovoce.data.tokenizer import KINDS as TOKENIZER_KINDS
-from sottovoce.errors import ConfigError
+from sottovoce.errors import ConfigError, FormatError
 from sottovoce.packed import GROUPINGS, RnntArchitecture
 from sottovoce.quant.spec import KINDS
+
+_FROM_DATA = ("features", "vocabulary")
 
 
 class Section(BaseModel):
@@ -29,25 +31,6 @@ class TokenizerConfig(Section):
 
     kind: Literal[TOKENIZER_KINDS] = "bpe"  # type: ignore[valid-type]
     vocabulary: int = Field(default=64, ge=4, le=65536)
-
-
-class ModelConfig(Section):
-    """Sizes of the RNN-T; see ``RnntArchitecture``."""
-
-    stack: int = 4
-    stride: int = 2
-    encoder_layers: int = 2
-    encoder_units: int = 256
-    layer_norm: bool = True
-    reduction: int = 2
-    reduction_after: int = 1
-    embedding: int = 128
-    predictor_layers: int = 1
-    predictor_units: int = 128
-    joiner_units: int = 128
-
-    def architecture(self, features: int, vocabulary: int) -> RnntArchitecture:
-        return RnntArchitecture(features=features, vocabulary=vocabulary, **self.model_dump())
 
 
 class PhaseConfig(Section):
@@ -91,14 +74,15 @@ class CompressionConfig(Section):
 
 
 class Recipe(Section):
-    """One experiment. ``corpus`` names what ``data prepare`` makes for it and with which options."""
+    """One experiment. ``corpus`` names what ``data prepare`` makes for it and with which options; ``model`` holds sizes
+    of ``RnntArchitecture``."""
 
     name: str
     seed: int = 0
     corpus: dict[str, Any] = Field(default_factory=dict)
     tokenizer: TokenizerConfig = TokenizerConfig()
     data: DataConfig = DataConfig()
-    model: ModelConfig = ModelConfig()
+    model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     training: TrainingConfig = TrainingConfig()
     phase: PhaseConfig = PhaseConfig()
     compression: CompressionConfig = CompressionConfig()
@@ -107,6 +91,23 @@ class Recipe(Section):
     @classmethod
     def _data(cls, value: Any) -> Any:
         return DataConfig.from_dict(value) if isinstance(value, dict) else value
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _model(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """All sizes, defaults among them; what depends on the data is not a recipe's to say."""
+        given = [name for name in _FROM_DATA if name in value]
+        if given:
+            raise ValueError(f"{given[0]} follows from the data and the tokenizer")
+        try:
+            sizes = RnntArchitecture(features=2, vocabulary=2, **value).to_dict()
+        except (FormatError, TypeError) as error:
+            raise ValueError(str(error).removeprefix("RnntArchitecture.__init__() ")) from error
+        return {name: size for name, size in sizes.items() if name not in (*_FROM_DATA, "type")}
+
+    def architecture(self, features: int, vocabulary: int) -> RnntArchitecture:
+        """The network for so many features a frame and so many tokens."""
+        return RnntArchitecture(features=features, vocabulary=vocabulary, **self.model)
 
     def digest(self) -> str:
         """Hash of everything in the recipe."""

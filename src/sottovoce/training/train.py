@@ -45,7 +45,7 @@ def train(
     torch.manual_seed(recipe.seed)
     tokenizer = _tokenizer(recipe, data_folder, run)
     settings = FeatureSettings()
-    architecture = recipe.model.architecture(settings.bins, tokenizer.vocabulary)
+    architecture = recipe.architecture(settings.bins, tokenizer.vocabulary)
     data = SpeechDataModule(
         data_folder, tokenizer, settings, replace(recipe.data, seed=recipe.seed), min_frames=architecture.subsampling
     )
