@@ -25,7 +25,7 @@ from sottovoce.evaluation.hypotheses import read_hypotheses
 from sottovoce.evaluation.noninferiority import verdict, wer_margin
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import ScoredUtterance, WordErrors
-from sottovoce.training.comparison import compare, default_arms
+from sottovoce.training.comparison import Arm, compare, default_arms
 from sottovoce.training.config import load_recipe
 from sottovoce.training.train import train
 
@@ -42,13 +42,14 @@ def run_seed(corpus: str, source: Path | None, preset: str, seed: int, work: Pat
     data, folder = work / "data", work / f"seed-{seed}"
     prepare(corpus, source, data, recipe.corpus.get("options", {}), seed=DATA_SEED)
     base = train(recipe, data, folder / "base", progress=False)
-    rows = compare(recipe, data, base, folder, default_arms())
-    return {"rows": [row.to_dict() for row in rows], "utterances": errors_of(folder)}
+    arms = default_arms(recipe.compression)
+    rows = compare(recipe, data, base, folder, arms)
+    return {"rows": [row.to_dict() for row in rows], "utterances": errors_of(folder, arms)}
 
 
-def errors_of(folder: Path) -> dict[str, Any]:
+def errors_of(folder: Path, arms: list[Arm]) -> dict[str, Any]:
     """Speaker and words of each test utterance, and its errors by arm: all that a pooled verdict needs."""
-    found = {arm.name: read_hypotheses(folder / "arms" / arm.name / "test.jsonl") for arm in default_arms()}
+    found = {arm.name: read_hypotheses(folder / "arms" / arm.name / "test.jsonl") for arm in arms}
     scored = {name: score_hypotheses(hypotheses) for name, hypotheses in found.items()}
     control = scored["fp32"]
     return {
@@ -76,10 +77,10 @@ def pooled_verdict(cells: list[dict[str, Any]], arm: str, bits: int) -> str:
     )
 
 
-def table(cells: list[dict[str, Any]]) -> list[list[str]]:
+def table(cells: list[dict[str, Any]], arms: list[Arm]) -> list[list[str]]:
     """One line an arm: WER of each seed, mean and deviation, size, pooled verdict."""
     lines = []
-    for i, arm in enumerate(default_arms()):
+    for i, arm in enumerate(arms):
         rows = [cell["rows"][i] for cell in cells]
         wers = [row["wer"] for row in rows]
         lines.append(
@@ -117,6 +118,7 @@ def main() -> None:
         "corpus": corpus, "preset": options.preset, "quick": options.quick, "recipe": recipe.digest(),
         "schemes": schemes, "data_seed": DATA_SEED,
     }  # fmt: skip
+    arms = default_arms(recipe.compression)
     work = options.work / f"{corpus}-{options.preset}{'-quick' if options.quick else ''}"
     figures = []
     for seed in range(seeds):
@@ -127,7 +129,9 @@ def main() -> None:
             cell = cells.record(config, seed, found, time.perf_counter() - begin)
         figures.append(cell["figures"])
         columns = ["system", "bits", "WER % of each seed", "mean", "sd", "MB", "times smaller", "pooled verdict"]
-        print_table(f"{corpus}, {options.preset}, seeds 0 to {seed}", columns, table(figures))
+        print_table(
+            f"{corpus}, {options.preset}, seeds 0 to {seed}", columns, table(figures, arms)
+        )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sottovoce.packed import PackedModel
     from sottovoce.quant import BandSpec, BitPlan, load
-    from sottovoce.schemes import PTQ, S8BQAT, Session, StraightThrough, compress, linear_qat
+    from sottovoce.schemes import GQ, PTQ, S8BQAT, Session, StraightThrough, compress, linear_qat
     from sottovoce.training import CompressionCallback
 
 __version__ = "0.1.0"
@@ -21,6 +21,7 @@ _HOMES = {
     "BandSpec": "quant",
     "BitPlan": "quant",
     "load": "quant",
+    "GQ": "schemes",
     "PTQ": "schemes",
     "S8BQAT": "schemes",
     "Session": "schemes",
@@ -31,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "GQ",
     "PTQ",
     "S8BQAT",
     "BandSpec",

@@ -52,7 +52,7 @@ def test_the_loss_and_its_gradient_agree_with_the_cpu(dtype: torch.dtype) -> Non
         assert torch.allclose(a.double(), b.double(), atol=tolerance, rtol=tolerance)
 
 
-@pytest.mark.parametrize("kind", ["lloyd-max", "regions", "uniform"])
+@pytest.mark.parametrize("kind", ["lloyd-max", "regions", "uniform", "mu-law", "mu-law-scaled"])
 def test_codebooks_agree_with_the_cpu(kind: str) -> None:
     weight = torch.randn(64, 200, generator=torch.Generator().manual_seed(2)) * 0.1
     for bits in (2, 4, 8):
@@ -62,12 +62,15 @@ def test_codebooks_agree_with_the_cpu(kind: str) -> None:
         same = type(cpu)(cpu.levels.cuda(), cpu.scale.cuda(), bits, kind, "tensor")
         assert torch.equal(cpu.assign(weight), same.assign(weight.cuda()).cpu())
         assert torch.allclose(cpu.pull_(weight.clone(), 0.1), same.pull_(weight.cuda(), 0.1).cpu(), atol=1e-6)
+        assert torch.allclose(cpu.mix_(weight.clone(), 50.0), same.mix_(weight.cuda(), 50.0).cpu(), atol=1e-6)
         assert float(cpu.penalty(weight)[0]) == pytest.approx(float(same.penalty(weight.cuda())[0]), rel=1e-4)
     levels = lloyd_max(weight, 16)
     assert torch.allclose(levels, lloyd_max(weight.cuda(), 16).cpu(), atol=1e-6)
 
 
-@pytest.mark.parametrize("scheme", [sv.S8BQAT(start=0.2, period=5), sv.StraightThrough(), sv.S8BQAT.published(20)])
+@pytest.mark.parametrize(
+    "scheme", [sv.S8BQAT(start=0.2, period=5), sv.StraightThrough(), sv.S8BQAT.published(), sv.GQ()]
+)
 @pytest.mark.parametrize("autocast", [False, True])
 def test_a_cudnn_recognizer_is_compressed_and_packed(scheme: object, autocast: bool) -> None:
     torch.manual_seed(0)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,14 +18,18 @@ def batch(lengths: list[int], bins: int = 20) -> tuple[torch.Tensor, torch.Tenso
     return features, torch.tensor(lengths)
 
 
-def run(config: AugmentConfig, lengths: list[int], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    return augment(*batch(lengths), config, torch.Generator().manual_seed(seed))
+def run(
+    config: AugmentConfig, lengths: list[int], seed: int = 0, deviation: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return augment(*batch(lengths), config, torch.Generator().manual_seed(seed), deviation)
 
 
 def test_with_everything_off_nothing_changes() -> None:
     features, lengths = run(NOTHING, [5, 9, 30])
     assert torch.equal(features, batch([5, 9, 30])[0])
     assert lengths.tolist() == [5, 9, 30]
+    again, _ = run(replace(NOTHING, normalized=True, vtlp_domain="cepstrum"), [5, 9, 30], deviation=torch.ones(20))
+    assert torch.equal(again, features)
 
 
 @given(
@@ -31,12 +37,14 @@ def test_with_everything_off_nothing_changes() -> None:
     seed=st.integers(0, 100),
     slowest=st.floats(0.5, 1.0),
     fastest=st.floats(1.0, 2.0),
+    vtlp=st.floats(0.0, 0.5),
+    domain=st.sampled_from(["filterbank", "cepstrum"]),
 )
 @settings(max_examples=60, deadline=None)
 def test_padding_stays_zero_and_the_generator_decides(
-    lengths: list[int], seed: int, slowest: float, fastest: float
+    lengths: list[int], seed: int, slowest: float, fastest: float, vtlp: float, domain: str
 ) -> None:
-    config = AugmentConfig(slowest=slowest, fastest=fastest)
+    config = AugmentConfig(slowest=slowest, fastest=fastest, vtlp=vtlp, vtlp_domain=domain)
     original = batch(lengths)
     features, changed = augment(*original, config, torch.Generator().manual_seed(seed))
     again, _ = augment(*original, config, torch.Generator().manual_seed(seed))
@@ -98,6 +106,18 @@ def test_noise_and_channel_have_the_size_asked_for() -> None:
     assert 1.0 < offset[:, 0].std() < 3.0
 
 
+def test_normalized_noise_and_channel_follow_the_deviation_of_each_feature() -> None:
+    deviation = torch.logspace(-2, 1, 20)
+    original, _ = batch([4_000] * 30)
+    noisy, _ = run(replace(NOTHING, noise=0.5, normalized=True), [4_000] * 30, deviation=deviation)
+    torch.testing.assert_close((noisy - original).std(dim=(0, 1)), 0.5 * deviation, rtol=0.02, atol=0)
+    shifted, _ = run(replace(NOTHING, channel=2.0, normalized=True), [4_000] * 30, deviation=deviation)
+    offset = (shifted - original)[:, 0] / deviation  # (N, F)
+    assert offset.std() == pytest.approx(2.0, rel=0.15) and offset.std(dim=0).min() > 1
+    with pytest.raises(ConfigError, match=r"augment\.normalized needs the standard deviation"):
+        run(replace(NOTHING, normalized=True), [5])
+
+
 def test_a_change_of_speed_stretches_a_ramp_into_a_ramp() -> None:
     ramp = torch.arange(40.0)[None, :, None].repeat(1, 1, 3)
     config = AugmentConfig(0, frequency_masks=0, noise=0, channel=0, slowest=0.5, fastest=0.5)
@@ -108,8 +128,19 @@ def test_a_change_of_speed_stretches_a_ramp_into_a_ramp() -> None:
 
 
 def test_the_configuration_survives_a_round_trip_and_refuses_nonsense() -> None:
-    config = AugmentConfig(noise=0.2, slowest=0.9, fastest=1.1)
+    config = AugmentConfig(noise=0.2, slowest=0.9, fastest=1.1, vtlp=0.1, vtlp_domain="cepstrum", concatenate=0.3)
     assert AugmentConfig.from_dict(config.to_dict()) == config
-    for values in ({"noise": -1}, {"time_masks": 1.5}, {"slowest": 1.2}, {"masks": 2}, {"time_mask_share": 2}):
+    for values in (
+        {"noise": -1},
+        {"time_masks": 1.5},
+        {"slowest": 1.2},
+        {"masks": 2},
+        {"time_mask_share": 2},
+        {"vtlp": 0.6},
+        {"vtlp_domain": "mel"},
+        {"concatenate": 1.5},
+        {"normalized": 1},
+        {"cepstrum_filters": 0},
+    ):
         with pytest.raises(ConfigError, match="augment"):
             AugmentConfig.from_dict(values)

@@ -8,16 +8,18 @@ import torch
 from corpus_files import tiny_prepared
 
 from sottovoce.data.augment import AugmentConfig
-from sottovoce.data.datamodule import Batch, DataConfig, SpeechDataModule
+from sottovoce.data.datamodule import DataConfig, SpeechDataModule
+from sottovoce.data.dataset import Batch
 from sottovoce.data.features import load_features
 from sottovoce.data.prepared import load_cuts
 from sottovoce.data.tokenizer import train_tokenizer
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError
 from sottovoce.frontend.settings import FeatureSettings
+from sottovoce.runtime import ModelInput
 
 CONFIG = DataConfig(max_duration=5.0, buckets=3)
-SETTINGS = FeatureSettings(bins=16)
+INPUT = ModelInput.from_dict({"kind": "waveform", **FeatureSettings(bins=16).to_dict()})
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def build(folder: Path, config: DataConfig = CONFIG) -> SpeechDataModule:
     texts = [cut.supervisions[0].text for cut in load_cuts(folder, "train")]
-    return SpeechDataModule(folder, Tokenizer(train_tokenizer(texts, vocabulary=30)), SETTINGS, config)
+    return SpeechDataModule(folder, Tokenizer(train_tokenizer(texts, vocabulary=30)), INPUT, config)
 
 
 def epoch(module: SpeechDataModule, number: int = 0) -> list[Batch]:

@@ -22,6 +22,8 @@ def test_ramp_and_events() -> None:
     assert ramp(0.3, 0.3, 0.3) == 1.0 and ramp(0.29, 0.3, 0.3) == 0.0
     assert [s for s in range(1, 21) if is_event(s, 20, 5)] == [5, 10, 15]
     assert not is_event(5, 20, None)
+    assert [s for s in range(1, 21) if is_event(s, 20, 0.26)] == [5, 10, 15]  # a share of the run
+    assert [s for s in range(1, 5) if is_event(s, 4, 0.01)] == [1, 2, 3]  # one step at least
     assert [s for s in range(1, 21) if crossed(s, 20, 0.26)] == [6]
 
 
@@ -29,7 +31,7 @@ def test_published_penalty_is_lambda_times_the_sum_and_has_its_gradient() -> Non
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     plan = BitPlan.uniform(model, bits=3, kind="regions")
-    session = sv.compress(model, plan, sv.S8BQAT.published(10, strength=5e-4), optimizer=optimizer, total_steps=10)
+    session = sv.compress(model, plan, sv.S8BQAT.published(strength=5e-4), optimizer=optimizer, total_steps=10)
     total, gradient = session.bands[0].codebook.penalty(model.weight.detach())
     penalty = session.penalty()
     assert float(penalty.detach()) == pytest.approx(5e-4 * float(total), rel=1e-5)
@@ -40,20 +42,15 @@ def test_published_penalty_is_lambda_times_the_sum_and_has_its_gradient() -> Non
 
 
 def test_published_settings_are_the_papers() -> None:
-    scheme = sv.S8BQAT.published(120)
-    assert (scheme.form, scheme.strength, scheme.period, scheme.finish, scheme.estimate) == (
-        "published",
-        5e-4,
-        35,
-        None,
-        False,
-    )
+    scheme = sv.S8BQAT.published()
+    assert (scheme.form, scheme.strength, scheme.finish, scheme.estimate) == ("published", 5e-4, None, False)
+    assert [s for s in range(1, 121) if is_event(s, 120, scheme.period)] == [35, 70, 105]
 
 
 def test_strong_published_penalty_brings_weights_to_their_levels() -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    scheme = sv.S8BQAT.published(200, strength=1e-2, period=None)
+    scheme = sv.S8BQAT.published(strength=1e-2, period=None)
     session = sv.compress(model, BitPlan.uniform(model, bits=3), scheme, optimizer=optimizer, total_steps=200)
     before = session.hit_rates(2e-3)["weight"]
     for _ in range(200):
@@ -69,7 +66,7 @@ def test_calibration_sets_lambda_to_the_asked_ratio_of_gradients() -> None:
     session = sv.compress(
         model,
         BitPlan.uniform(model, bits=3),
-        sv.S8BQAT.published(10, calibrate=0.5),
+        sv.S8BQAT.published(calibrate=0.5),
         optimizer=optimizer,
         total_steps=10,
     )
@@ -133,7 +130,12 @@ def test_levels_are_taken_anew_where_asked() -> None:
         ({"finish": 7.0}, "finish"),
         ({"levels_at": -0.1}, "levels_at"),
         ({"full": 9.0}, "full"),
-        ({"period": 2.5}, "period"),
+        ({"period": 2.5}, "period must be a positive whole number of steps or a share of the run"),
+        ({"period": 1.0}, "period"),
+        ({"period": True}, "period"),
+        ({"period": float("nan")}, "period"),
+        ({"period": -0.1}, "period"),
+        ({"refit": 0.0}, "refit"),
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, object], names: str) -> None:
@@ -144,5 +146,7 @@ def test_settings_out_of_range_are_refused(change: dict[str, object], names: str
 def test_straight_through_settings_are_checked() -> None:
     with pytest.raises(ConfigError, match="start"):
         sv.StraightThrough(start=2.0)
-    with pytest.raises(ConfigError, match="refit"):
-        sv.StraightThrough(refit=0)
+    for refit in (0, 1.5, -3):
+        with pytest.raises(ConfigError, match="refit"):
+            sv.StraightThrough(refit=refit)
+    assert sv.StraightThrough(refit=0.1).refit == 0.1 and sv.StraightThrough(refit=None).refit is None

@@ -62,10 +62,11 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, sessio
 SCHEMES = {
     "decoupled": lambda: sv.S8BQAT(start=0.2),
     "hard": lambda: sv.S8BQAT(start=0.0, period=7, finish=None, levels_at=0.5),
-    "published": lambda: sv.S8BQAT.published(20, strength=1e-3),
-    "calibrated": lambda: sv.S8BQAT.published(20, calibrate=0.3),
+    "published": lambda: sv.S8BQAT.published(strength=1e-3),
+    "calibrated": lambda: sv.S8BQAT.published(calibrate=0.3),
     "finishing": lambda: sv.S8BQAT(finish=0.5, refit=3),
     "straight_through": lambda: sv.StraightThrough(refit=4),
+    "gq": lambda: sv.GQ(period=0.1, start=0.2),
     "linear": lambda: sv.linear_qat(strength=5.0),
     "ptq": lambda: sv.PTQ(),
 }

@@ -104,7 +104,7 @@ def test_a_published_penalty_reaches_the_gradients(tmp_path: Path) -> None:
     for strength in (0.0, 1.0):
         torch.manual_seed(0)
         module = Regression()
-        scheme = sv.S8BQAT.published(24, strength=strength, period=None)
+        scheme = sv.S8BQAT.published(strength=strength, period=None)
         callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), scheme)
         trainer(tmp_path, callback, max_epochs=1, max_steps=1).fit(module, loader())
         norms.append(float(module.net[0].weight.grad.norm()))  # type: ignore[union-attr]

@@ -17,8 +17,8 @@ from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import ResultRow
 from sottovoce.training import comparison
 from sottovoce.training.arms import Job
-from sottovoce.training.comparison import Arm, compare, default_arms
-from sottovoce.training.config import parse_recipe
+from sottovoce.training.comparison import compare, default_arms
+from sottovoce.training.config import CompressionConfig, parse_recipe
 from sottovoce.training.run import Run
 from sottovoce.training.train import train
 
@@ -29,10 +29,16 @@ KEYS = {
 
 
 def test_the_demo_compares_what_it_promises() -> None:
-    names = [(a.system, a.bits) for a in default_arms()]
+    section = CompressionConfig(options={"strength": 3.0}, grouping="row")
+    arms = default_arms(section)
+    names = [(a.system, a.bits) for a in arms]
     assert names[:2] == [("fp32", 32), ("int8", 8)]
     assert set(names[2:]) == {(s, b) for s in ("ptq", "linear_qat", "s8bqat") for b in (5, 4, 3)}
-    assert len({a.name for a in default_arms()}) == 11
+    assert len({a.name for a in arms}) == 11
+    own = [a.compression for a in arms if a.system == "s8bqat"]
+    assert all(c and c.options == {"strength": 3.0} and c.grouping == "row" for c in own)
+    others = [a.compression for a in arms if a.system in ("ptq", "linear_qat", "int8")]
+    assert all(c and not c.options and c.grouping == "tensor" for c in others)
 
 
 @pytest.mark.slow
@@ -49,7 +55,7 @@ def test_rows_are_written_and_a_second_call_goes_on(tones: Path, tmp_path: Path)
         "test",
     )
     base = train(recipe, tones, tmp_path / "base", progress=False)
-    arms = [Arm("fp32", 32, None), Arm("int8", 8, "ptq"), Arm("s8bqat", 4, "s8bqat")]
+    arms = [arm for arm in default_arms(recipe.compression, [4]) if arm.system in ("fp32", "int8", "s8bqat")]
     done: list[str] = []
     rows = compare(recipe, tones, base, tmp_path, arms, done=done.append)
     assert sorted(done) == ["fp32", "int8", "s8bqat-4"] and done.index("fp32") < done.index("int8")
@@ -106,7 +112,7 @@ def test_one_failed_arm_ends_the_command(tmp_path: Path, monkeypatch: pytest.Mon
     begin = time.monotonic()
     recipe = parse_recipe({"name": "x"}, "t")
     with pytest.raises(ConfigError, match="this arm fails"):
-        compare(recipe, tmp_path, Run(tmp_path / "base"), tmp_path, default_arms())
+        compare(recipe, tmp_path, Run(tmp_path / "base"), tmp_path, default_arms(recipe.compression))
     assert time.monotonic() - begin < 40  # a worker that waited for its arm would take a minute
     assert len((tmp_path / "started").read_text().splitlines()) <= 3
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from sottovoce.errors import ConfigError
@@ -15,7 +16,7 @@ from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.packed import PackedMatrix, load_model
 from sottovoce.training import phases
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import CompressionConfig, Recipe, parse_recipe
+from sottovoce.training.config import CompressionConfig, DecodingConfig, Recipe, parse_recipe
 from sottovoce.training.module import RnntModule
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import transcribe_split
@@ -106,6 +107,9 @@ def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, reci
     stamp = run.model.stat().st_mtime_ns
     train(recipe, tones, tmp_path / "run", progress=False)
     assert run.model.stat().st_mtime_ns == stamp
+    tuned = recipe.model_copy(update={"decoding": DecodingConfig(blank_penalty=1.5)})  # decoding trains nothing
+    train(tuned, tones, tmp_path / "run", progress=False)
+    assert run.model.stat().st_mtime_ns == stamp and Run.open(tmp_path / "run")[1].decoding.blank_penalty == 1.5
     other = recipe.model_copy(update={"seed": 5})
     with pytest.raises(ConfigError, match=r"recipe\.seed was 0, now 5"):
         train(other, tones, tmp_path / "run", progress=False)
@@ -124,6 +128,80 @@ def test_an_interrupted_arm_ends_where_an_uninterrupted_one_does(
     started = kill_at(None)
     assert whole.read_bytes() == carry_out(job(recipe, tones, base, tmp_path / "cut", scheme)).read_bytes()
     assert started[-1] == rows[0]["step"]
+
+
+@pytest.fixture
+def forking(recipe: Recipe) -> Recipe:
+    """Four epochs, with a snapshot after the first of them."""
+    return parse_recipe(
+        {
+            **recipe.model_dump(mode="json"),
+            "phase": {"epochs": 4, "learning_rate": 5e-3, "warmup_steps": 4},
+            "compression": {"fork_at": 0.25},
+        },
+        "test",
+    )
+
+
+def fork_job(recipe: Recipe, tones: Path, run: Run, folder: Path, scheme: str | None, **options: object) -> Job:
+    settings = CompressionConfig(bits=4, scheme=scheme, options=options) if scheme else None
+    return Job(recipe, tones, run.folder, run.fork, folder, settings, seed=0)
+
+
+def test_a_fork_goes_on_with_the_rest_of_the_schedule_and_the_batches_that_were_left(
+    tones: Path, forking: Recipe, tmp_path: Path, kill_at
+) -> None:
+    base = train(forking, tones, tmp_path / "base", progress=False)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "base" / "metrics.jsonl").read_text().splitlines()]
+    started = kill_at(None)
+    # Straight-through that never begins is the base's own training: the rest of it must come out the same, bit for bit.
+    late = carry_out(fork_job(forking, tones, base, tmp_path / "late", "straight_through", start=1.0))
+    assert started == [steps[0]]
+    reference, found = tensors(base.model), tensors(late)
+    biases = [name for name in reference if "bias" in name]
+    for name in biases:
+        np.testing.assert_array_equal(reference[name].astype(np.float16), found[name])
+    control = carry_out(fork_job(forking, tones, base, tmp_path / "fp32", None))
+    assert all(np.array_equal(reference[name], value) for name, value in tensors(control).items())
+    assert (tmp_path / "fp32" / "module.safetensors").read_bytes() == base.module.read_bytes()
+    events = carry_out(fork_job(forking, tones, base, tmp_path / "events", "s8bqat", finish=None, period=0.6)).parent
+    due = [json.loads(line)["step"] for line in (events / "events.jsonl").read_text().splitlines()]
+    assert due == [round(0.6 * (steps[-1] - steps[0]))]  # shares are of the rest, not of the whole
+
+
+def test_an_interrupted_fork_ends_where_an_uninterrupted_one_does(
+    tones: Path, forking: Recipe, tmp_path: Path, kill_at
+) -> None:
+    base = train(forking, tones, tmp_path / "base", progress=False)
+    whole = carry_out(fork_job(forking, tones, base, tmp_path / "whole", "s8bqat"))
+    rows = [json.loads(x) for x in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    for step in (rows[0]["step"] - 1, rows[1]["step"] + 1):
+        kill_at(step)
+        with pytest.raises(Killed):
+            carry_out(fork_job(forking, tones, base, tmp_path / "cut", "s8bqat"))
+    started = kill_at(None)
+    assert whole.read_bytes() == carry_out(fork_job(forking, tones, base, tmp_path / "cut", "s8bqat")).read_bytes()
+    assert started[-1] == rows[1]["step"]
+
+
+def test_a_killed_base_keeps_the_same_snapshot(tones: Path, forking: Recipe, tmp_path: Path, kill_at) -> None:
+    whole = train(forking, tones, tmp_path / "whole", progress=False)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    for step in (steps[0] - 1, steps[0] + 1):
+        kill_at(step)
+        with pytest.raises(Killed):
+            train(forking, tones, tmp_path / "cut", progress=False)
+    kill_at(None)
+    cut = train(forking, tones, tmp_path / "cut", progress=False)
+    states = [torch.load(run.fork, weights_only=True)["state_dict"] for run in (whole, cut)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize("changes", [{"averaging": 0.9}, {"patience": 3}])
+def test_what_has_no_rest_to_go_on_with_is_refused(forking: Recipe, changes: dict[str, object]) -> None:
+    data = forking.model_dump(mode="json")
+    with pytest.raises(ConfigError, match="fork_at"):
+        parse_recipe({**data, "training": {**data["training"], **changes}}, "test")
 
 
 def test_arms_share_batches_and_end_as_files_that_run(tones: Path, recipe: Recipe, tmp_path: Path) -> None:

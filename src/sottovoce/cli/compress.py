@@ -34,17 +34,24 @@ def compress(
 
     Example: `sottovoce compress runs/fsdd --bits 4 --out runs/fsdd-4bit --set phase.epochs=3`
     """
-    trained, recipe, folder = Run.open(run)
-    for needed in (trained.model, trained.module):
+    trained, made_by, folder = Run.open(run)
+    choices = {"bits": bits, "scheme": scheme, "kind": kind, "grouping": grouping}
+    recipe = _with(made_by, {k: v for k, v in choices.items() if v is not None}, settings or [])
+    forks = recipe.fork_epoch is not None and recipe.compression.scheme != "ptq"
+    if forks and recipe.fork_epoch != made_by.fork_epoch:
+        raise ConfigError(
+            f"{run}: expected compression.fork_at as in its own training ({made_by.compression.fork_at}), "
+            f"found {recipe.compression.fork_at}"
+        )
+    start = trained.fork if forks else trained.module
+    for needed in (trained.model, trained.module, start):
         if not needed.is_file():
             raise ConfigError(f"{needed}: missing; finish the run with 'sottovoce train' first")
-    choices = {"bits": bits, "scheme": scheme, "kind": kind, "grouping": grouping}
-    recipe = _with(recipe, {k: v for k, v in choices.items() if v is not None}, settings or [])
     job = Job(
         recipe=recipe,
         data=data or folder,
         base=trained.folder,
-        module=trained.module,
+        module=start,
         folder=out,
         compression=recipe.compression,
         seed=recipe.seed if seed is None else seed,

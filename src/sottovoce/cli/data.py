@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sottovoce.cli.progress import progress_bar
+from sottovoce.data.prepare import CORPORA
 from sottovoce.data.prepare import prepare as run
 from sottovoce.training.config import apply_override
 
@@ -19,6 +20,8 @@ _EXAMPLES = """\b
 Examples:
   sottovoce data prepare synth --out data/synth --set train=3000
   sottovoce data prepare fsdd --source fsdd --out data/fsdd --set split=official
+  sottovoce data prepare an4 --source an4 --out data/an4 --set audio=mfc
+  sottovoce data prepare librispeech --source LibriSpeech --out data/libri --set train_parts=train-clean-100
   sottovoce data prepare kaldi --source kaldi/data --out data/mine
   sottovoce data prepare table --source corpus.tsv --out data/mine --strict
 """
@@ -31,7 +34,7 @@ def _data() -> None:
 
 @app.command(epilog=_EXAMPLES)
 def prepare(
-    name: Annotated[str, typer.Argument(help="Corpus: synth, fsdd, kaldi or table.")],
+    name: Annotated[str, typer.Argument(help=f"Corpus: {', '.join(CORPORA)}.")],
     out: Annotated[Path, typer.Option(help="Folder to fill.")],
     source: Annotated[Path | None, typer.Option(help="Folder (or table) with the corpus; synth needs none.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Option of the corpus, key=value.")] = None,

@@ -51,7 +51,7 @@ def demo(
     console.print("[bold]2/3[/] training the 32-bit recognizer")
     base = train(recipe, out / "data", out / "base", progress=True)
     console.print("[bold]3/3[/] compressing: every arm starts from it and sees the same batches")
-    arms = default_arms()
+    arms = default_arms(recipe.compression)
     finished: list[str] = []
     with progress_bar(console, "arms") as update:
 

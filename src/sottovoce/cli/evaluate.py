@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from sottovoce.decoding.search import Method
+from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bootstrap import wer_interval
 from sottovoce.evaluation.hypotheses import write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
-from sottovoce.evaluation.wer import total
+from sottovoce.evaluation.wer import WordErrors, total
 from sottovoce.packed import file_sizes
+from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import transcribe_split
 
@@ -26,37 +28,96 @@ def evaluate(
     float_activations: Annotated[bool, typer.Option("--float-activations", help="Weight-only figures.")] = False,
     method: Annotated[Method, typer.Option(help="greedy or beam.")] = "greedy",
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 4,
-    blank_penalty: Annotated[float, typer.Option(help="Nats taken from the blank's log-probability.")] = 0.0,
+    blank_penalty: Annotated[
+        float | None,
+        typer.Option(help="Nats taken from the blank's log-probability; by default a run's recipe says, else 0."),
+    ] = None,
+    blank_penalties: Annotated[
+        str | None, typer.Option(help="Values to try, commas between; tells which is best. Not on test.")
+    ] = None,
     hypotheses: Annotated[Path | None, typer.Option(help="Write the hypotheses to this .jsonl file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object; a list with --blank-penalties.")] = False,
 ) -> None:
     """Run a packed file on a split and count its word errors, with a 95 % interval from a bootstrap by speaker.
 
-    Example: `sottovoce evaluate runs/fsdd-4bit --data fsdd-data --split test`
+    Examples:
+
+        sottovoce evaluate runs/fsdd-4bit --data fsdd-data --split test
+
+        sottovoce evaluate runs/fsdd --data fsdd-data --split dev --blank-penalties 0,0.5,1,1.5,2
     """
-    file = Run(model).model if model.is_dir() else model
+    file, frozen = _opened(model)
+    if blank_penalties is not None:
+        _check_tuning(split, blank_penalty, hypotheses)
+        values = parse_penalties(blank_penalties)
+        tuned = tune_blank_penalty(
+            file, data, split, values, float_activations=float_activations, method=method, beam=beam
+        )
+        _show(_table_json(tuned) if as_json else _table(split, tuned))
+        return
+    penalty = frozen if blank_penalty is None else blank_penalty
     found = transcribe_split(
-        file, data, split, float_activations=float_activations, method=method, beam=beam, blank_penalty=blank_penalty
+        file, data, split, float_activations=float_activations, method=method, beam=beam, blank_penalty=penalty
     )
     if hypotheses is not None:
         write_hypotheses(hypotheses, found)
     scored = score_hypotheses(found)
-    counts, sizes = total(scored), file_sizes(file)
-    low, high = wer_interval(scored, *clusters_of(found))
+    sizes = file_sizes(file)
     figures = {
+        **_counts(total(scored)), "blank_penalty": penalty, "ci95": list(wer_interval(scored, *clusters_of(found))),
+        "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes,
+    }  # fmt: skip
+    _show(json.dumps(figures) if as_json else _sentence(split, figures))
+
+
+def _opened(model: Path) -> tuple[Path, float]:
+    """The file to run, and the blank penalty that a run folder's recipe froze."""
+    if not model.is_dir():
+        return model, 0.0
+    if not (model / "config.yaml").exists():
+        return Run(model).model, 0.0
+    run, recipe, _ = Run.open(model)
+    return run.model, recipe.decoding.blank_penalty
+
+
+def _check_tuning(split: str, blank_penalty: float | None, hypotheses: Path | None) -> None:
+    if split == "test":
+        raise ConfigError("--blank-penalties chooses a value, which a test set must not: expected --split dev")
+    for name, value in (("--blank-penalty", blank_penalty), ("--hypotheses", hypotheses)):
+        if value is not None:
+            raise ConfigError(f"--blank-penalties tries several values: it does not go with {name}")
+
+
+def _counts(counts: WordErrors) -> dict[str, Any]:
+    return {
         "wer": round(counts.wer, 4), "errors": counts.errors, "words": counts.words,
         "substitutions": counts.substitutions, "insertions": counts.insertions, "deletions": counts.deletions,
-        "ci95": [low, high], "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes":
-        sizes.fp32_bytes,
     }  # fmt: skip
-    text = json.dumps(figures) if as_json else _sentence(split, figures)
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _sentence(split: str, f: dict[str, object]) -> str:
-    low, high = f["ci95"]  # type: ignore[misc]
+def _sentence(split: str, f: dict[str, Any]) -> str:
+    low, high = f["ci95"]
+    decoded = f", blank penalty {f['blank_penalty']:g}" if f["blank_penalty"] else ""
+    return f"{split}: WER {f['wer']:.2f} % [{low:.2f}, {high:.2f}], {_errors(f)}{decoded}; {f['model_bytes']:,} bytes"
+
+
+def _errors(f: dict[str, Any]) -> str:
     return (
-        f"{split}: WER {f['wer']:.2f} % [{low:.2f}, {high:.2f}], {f['errors']} errors in {f['words']} words "  # type: ignore[has-type]
-        f"({f['substitutions']} substitutions, {f['insertions']} insertions, {f['deletions']} deletions); "
-        f"{f['model_bytes']:,} bytes"
+        f"{f['errors']} errors in {f['words']} words "
+        f"({f['substitutions']} substitutions, {f['insertions']} insertions, {f['deletions']} deletions)"
     )
+
+
+def _table(split: str, tuned: list[tuple[float, WordErrors]]) -> str:
+    lines = [f"{split}, blank penalty {p:g}: WER {c.wer:.2f} %, {_errors(_counts(c))}" for p, c in tuned]
+    best = f"best: {best_blank_penalty(tuned):g}; the recipe keeps it as decoding.blank_penalty"
+    return "\n".join([*lines, best])
+
+
+def _table_json(tuned: list[tuple[float, WordErrors]]) -> str:
+    best = best_blank_penalty(tuned)
+    return json.dumps([{"blank_penalty": p, **_counts(c), "best": p == best} for p, c in tuned])
+
+
+def _show(text: str) -> None:
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor
 
 from sottovoce.data import options as check
-from sottovoce.errors import ConfigError
+from sottovoce.data.vtlp import warp_cepstra, warp_filterbanks
+from sottovoce.errors import ConfigError, did_you_mean
+
+_DOMAINS = ("filterbank", "cepstrum")
 
 
 @dataclass(frozen=True)
@@ -20,8 +23,13 @@ class AugmentConfig:
     SpecAugment masks (Park et al. 2019, section 2): ``time_masks`` of 0 to ``time_mask_frames`` frames, at most
     ``time_mask_share`` of the utterance each, and ``frequency_masks`` of 0 to ``frequency_mask_bins`` bins, filled
     with the utterance's mean. ``noise``: standard deviation of Gaussian noise on each value. ``channel``: standard
-    deviation of an offset per utterance and bin. ``slowest`` to ``fastest``: speed factor an utterance, by
-    interpolation between frames.
+    deviation of an offset per utterance and bin; ``normalized``: both in units of each feature's own standard deviation
+    over the training data, as cepstra need, whose first and last differ by orders of magnitude. ``slowest`` to
+    ``fastest``: speed factor an utterance, by interpolation between frames. ``vtlp``: the frequency axis of an
+    utterance is stretched by 1 - vtlp to 1 + vtlp (Jaitly and Hinton 2013); ``vtlp_domain`` says whether features are
+    a ``filterbank`` or a ``cepstrum`` of ``cepstrum_filters`` filters. ``concatenate``: share of the batches
+    in which a second utterance of the batch, drawn at random, is appended to each before all else; such a batch holds
+    twice ``data.max_duration``.
     """
 
     time_masks: int = 2
@@ -33,13 +41,32 @@ class AugmentConfig:
     channel: float = 0.1
     slowest: float = 1.0
     fastest: float = 1.0
+    normalized: bool = False
+    vtlp: float = 0.0
+    vtlp_domain: str = "filterbank"
+    cepstrum_filters: int = 40
+    concatenate: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
             check.integer(f"augment.{name}", getattr(self, name), 0, 1000)
-        for name, high in (("time_mask_share", 1.0), ("noise", 10.0), ("channel", 10.0)):
+        limits = {"time_mask_share": 1.0, "noise": 10.0, "channel": 10.0, "vtlp": 0.5, "concatenate": 1.0}
+        for name, high in limits.items():
             check.number(f"augment.{name}", getattr(self, name), 0.0, high)
+        check.integer("augment.cepstrum_filters", self.cepstrum_filters, 1, 1000)
+        if not isinstance(self.normalized, bool):
+            raise ConfigError(f"augment.normalized must be true or false, found {self.normalized!r}")
+        if self.vtlp_domain not in _DOMAINS:
+            raise ConfigError(f"augment.vtlp_domain must be one of {', '.join(_DOMAINS)}, found {self.vtlp_domain!r}")
         check.span("augment.slowest and augment.fastest", (self.slowest, self.fastest), 0.5, 2.0)
+
+    def check_width(self, features: int) -> None:
+        """Raises ConfigError for settings that do not fit so many features a frame."""
+        if self.vtlp and self.vtlp_domain == "cepstrum" and features > self.cepstrum_filters:
+            raise ConfigError(
+                f"augment.cepstrum_filters: {self.cepstrum_filters} filters give no cepstrum of {features} coefficients"
+                " (for filterbanks, augment.vtlp_domain=filterbank)"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -51,30 +78,58 @@ class AugmentConfig:
         known = [field.name for field in fields(cls)]
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise ConfigError(f"augment: unknown option {unknown[0]!r}; known are {', '.join(known)}")
+            hint = did_you_mean(unknown[0], known)
+            raise ConfigError(f"augment: unknown option {unknown[0]!r}; known are {', '.join(known)}{hint}")
         return cls(**values)
 
 
 def augment(
-    features: Tensor, lengths: Tensor, config: AugmentConfig, generator: torch.Generator
+    features: Tensor,
+    lengths: Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    deviation: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """A changed copy of ``features`` (N, T, F) float32 with ``lengths`` (N,) int64, and its lengths.
 
-    Frames from an utterance's length on come back as zeros. The same generator state gives the same result.
+    In this order: speed, VTLP, channel, noise, masks (what ``concatenate`` appends comes from the dataset, before).
+    ``deviation`` (F,): standard deviation of each feature, for ``normalized``. Frames from an utterance's length on
+    come back as zeros. The same generator state gives the same result. Raises ConfigError for settings that do not fit
+    the features, or a deviation that is not given.
     """
+    unit = _unit(config, deviation)
     if config.slowest != 1.0 or config.fastest != 1.0:
         features, lengths = _change_speed(features, lengths, config, generator)
+    if config.vtlp:
+        features = _warp(features, config, generator)
     valid = torch.arange(features.shape[1]) < lengths[:, None]  # (N, T)
     if config.channel:
         shape = (len(features), 1, features.shape[2])
-        features = features + config.channel * torch.randn(shape, generator=generator)
+        features = features + config.channel * unit * torch.randn(shape, generator=generator)
     if config.noise:
-        features = features + config.noise * torch.randn(features.shape, generator=generator)
+        features = features + config.noise * unit * torch.randn(features.shape, generator=generator)
     masked = _time_masks(lengths, features.shape[1], config, generator)[:, :, None]
     masked = masked | _frequency_masks(len(features), features.shape[2], config, generator)[:, None, :]
     kept = valid[:, :, None]
     mean = (features * kept).sum(dim=1, keepdim=True) / lengths.clamp(min=1)[:, None, None]  # (N, 1, F)
     return torch.where(masked, mean, features) * kept, lengths
+
+
+def _unit(config: AugmentConfig, deviation: Tensor | None) -> Tensor | float:
+    """What noise and channel are measured in: (F,), or 1."""
+    if not config.normalized:
+        return 1.0
+    if deviation is None:
+        raise ConfigError("augment.normalized needs the standard deviation of the training features")
+    return deviation
+
+
+def _warp(features: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    config.check_width(features.shape[2])
+    factors = 1 + config.vtlp * (2 * torch.rand(len(features), generator=generator) - 1)  # (N,)
+    if config.vtlp_domain == "cepstrum":
+        return warp_cepstra(features, factors, config.cepstrum_filters)
+    return warp_filterbanks(features, factors)
 
 
 def _change_speed(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import lightning
 import numpy as np
@@ -16,43 +15,32 @@ import torch
 from lhotse import CutSet, MonoCut
 from lhotse.dataset import SimpleCutSampler
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from sottovoce.data import options as check
-from sottovoce.data.augment import AugmentConfig, augment
+from sottovoce.data.augment import AugmentConfig
+from sottovoce.data.dataset import Batch, FeatureStore, SpeechDataset
 from sottovoce.data.entries import Progress
-from sottovoce.data.features import cached_features, cmvn, load_features
-from sottovoce.data.prepared import load_cuts
+from sottovoce.data.features import cmvn
+from sottovoce.data.inputs import check_input, check_waveform_options, input_of, split_cuts
 from sottovoce.data.sampling import EpochSampler
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError, DataError
-from sottovoce.frontend.settings import FeatureSettings
+from sottovoce.runtime.result import ModelInput
 
 _LOG = logging.getLogger(__name__)
-
-
-class Batch(TypedDict):
-    """What a loader gives. N utterances, T frames, F bins, U tokens; padding is zero everywhere."""
-
-    features: Tensor  # (N, T, F) float32
-    feature_lengths: Tensor  # (N,) int64
-    tokens: Tensor  # (N, U) int64
-    token_lengths: Tensor  # (N,) int64
-    ids: list[str]
-    texts: list[str]
-    speakers: list[str]
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """How batches are made.
 
-    ``max_duration``: seconds of audio a batch, padding counted; ``max_cuts``: utterances a batch at most; ``buckets``:
-    classes of length; ``epoch_strings``: utterances an epoch, drawn anew each time (None: all, each speed being a
-    copy of its own); ``speeds`` and ``noise_db`` (a range of ratios in decibels) change the training waveforms before
-    the features; ``augment`` the features (None: nothing); ``workers`` load batches, ``jobs`` compute features;
-    features of up to ``memory_gb`` are kept in memory.
+    ``max_duration``: seconds of audio a batch, padding counted, before ``augment`` appends utterances or changes their
+    speed; ``max_cuts``: utterances a batch at most; ``buckets``: classes of length;
+    ``epoch_strings``: utterances an epoch, drawn anew each time (None: all, each speed being a copy of its own);
+    ``speeds`` and ``noise_db`` (a range of ratios in decibels) change the training waveforms before the features, and
+    are refused where the data are features; ``augment`` the features (None: nothing); ``workers`` load batches,
+    ``jobs`` compute features; features of up to ``memory_gb`` are kept in memory.
     """
 
     max_duration: float = 60.0
@@ -98,74 +86,22 @@ class DataConfig:
         return cls(**values)
 
 
-class FeatureStore:
-    """Features by cut id: in memory if all of them fit into ``limit`` bytes, else read from the cache when asked."""
-
-    def __init__(self, cuts: Sequence[MonoCut], limit: float) -> None:
-        size = sum(4 * cut.features.num_frames * cut.features.num_features for cut in cuts)
-        self.in_memory = size <= limit
-        self._arrays = {cut.features.storage_key: load_features(cut) for cut in cuts} if self.in_memory else {}
-
-    def get(self, cut: MonoCut) -> NDArray[np.float32]:
-        """Features (T, F) float32."""
-        return self._arrays[cut.features.storage_key] if self.in_memory else load_features(cut)
-
-
-class SpeechDataset(Dataset[Batch]):
-    """Maps the cuts of a batch to tensors; augmentation depends on the seed, the epoch and the batch's ids alone."""
-
-    def __init__(
-        self,
-        store: FeatureStore,
-        tokenizer: Tokenizer,
-        augmentation: AugmentConfig | None = None,
-        seed: int = 0,
-        sampler: EpochSampler | None = None,
-    ) -> None:
-        self._store, self._tokenizer = store, tokenizer
-        self._augmentation, self._seed, self._sampler = augmentation, seed, sampler
-
-    def __getitem__(self, cuts: CutSet) -> Batch:
-        items = list(cuts)
-        texts = [cut.supervisions[0].text for cut in items]
-        features, lengths = _padded([torch.from_numpy(self._store.get(cut)) for cut in items])
-        tokens, token_lengths = _padded(
-            [torch.tensor(self._tokenizer.encode(text), dtype=torch.int64) for text in texts]
-        )
-        ids = [cut.id for cut in items]
-        if self._augmentation is not None:
-            features, lengths = augment(features, lengths, self._augmentation, self._generator(ids))
-        speakers = [cut.supervisions[0].speaker or "" for cut in items]
-        return Batch(
-            features=features,
-            feature_lengths=lengths,
-            tokens=tokens,
-            token_lengths=token_lengths,
-            ids=ids,
-            texts=texts,
-            speakers=speakers,
-        )
-
-    def _generator(self, ids: list[str]) -> torch.Generator:
-        epoch = self._sampler.epoch if self._sampler is not None else 0
-        state = zlib.crc32("\n".join([str(self._seed), str(epoch), *ids]).encode())
-        return torch.Generator().manual_seed(state)
-
-
 class SpeechDataModule(lightning.LightningDataModule):
     """Train, dev and test batches of the prepared folder ``folder``.
 
-    The same configuration gives the same batches, in the same order, with the same augmentation, each time it is built
-    anew: training arms that are compared see identical data. Under DDP build the Trainer with
+    ``model_input``: what the model takes; by default what the folder holds (``sottovoce.data.inputs``). The same
+    configuration gives the same batches, in the same order, with the same augmentation, each time it is built anew:
+    training arms that are compared see identical data. Under DDP build the Trainer with
     ``use_distributed_sampler=False``: the samplers share the batches out themselves. Utterances of fewer than
-    ``min_frames`` feature frames are left out of all three. Raises DataError, ConfigError.
+    ``min_frames`` feature frames are left out of all three. Raises DataError where folder and model do not fit,
+    ConfigError for options on waveforms where the folder holds features.
     """
 
     def __init__(
         self,
         folder: str | Path,
         tokenizer: Tokenizer,
-        settings: FeatureSettings | None = None,
+        model_input: ModelInput | None = None,
         config: DataConfig | None = None,
         progress: Progress | None = None,
         min_frames: int = 1,
@@ -173,11 +109,16 @@ class SpeechDataModule(lightning.LightningDataModule):
         super().__init__()
         self._min_frames = min_frames
         self.folder, self.tokenizer = Path(folder), tokenizer
-        self.settings = settings or FeatureSettings()
+        self.model_input = model_input or ModelInput.from_dict(input_of(folder))
         self.data_config = config or DataConfig()
+        check_input(folder, self.model_input)
+        check_waveform_options(folder, self.model_input, self.data_config.speeds, self.data_config.noise_db)
+        if self.data_config.augment is not None:
+            self.data_config.augment.check_width(self.model_input.dim)
         self._progress = progress
         self._cuts: dict[str, list[MonoCut]] = {}
         self._stores: dict[str, FeatureStore] = {}
+        self._cmvn: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
     def prepare_data(self) -> None:
         """Compute the features that are not there yet; Lightning calls it on one process only."""
@@ -188,10 +129,10 @@ class SpeechDataModule(lightning.LightningDataModule):
         """Cuts of ``split`` with features, in the order of their ids; in training each speed is a cut of its own."""
         if split not in self._cuts:
             config, training = self.data_config, split == "train"
-            found = cached_features(
-                load_cuts(self.folder, split),
+            found = split_cuts(
                 self.folder,
-                self.settings,
+                split,
+                self.model_input,
                 speeds=config.speeds if training else (1.0,),
                 noise=config.noise_db if training else None,
                 seed=config.seed,
@@ -239,7 +180,15 @@ class SpeechDataModule(lightning.LightningDataModule):
         sampler, config = self.train_sampler(), self.data_config
         # A resumed trainer draws its first batches before it tells the sampler which epoch this is.
         sampler.set_epoch(self.trainer.current_epoch if self.trainer is not None else 0)
-        dataset = SpeechDataset(self.store("train"), self.tokenizer, config.augment, config.seed, sampler)
+        normalized = config.augment is not None and config.augment.normalized
+        dataset = SpeechDataset(
+            self.store("train"),
+            self.tokenizer,
+            config.augment,
+            config.seed,
+            sampler,
+            deviation=torch.from_numpy(1 / self.cmvn()[1]) if normalized else None,
+        )
         return _loader(dataset, sampler, config.workers)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -278,17 +227,12 @@ class SpeechDataModule(lightning.LightningDataModule):
 
     def cmvn(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(mean (F,), inverse standard deviation (F,)) of the training features."""
-        store = self.store("train")
-        return cmvn(store.get(cut) for cut in self.cuts("train"))
+        if self._cmvn is None:
+            store = self.store("train")
+            self._cmvn = cmvn(store.get(cut) for cut in self.cuts("train"))
+        return self._cmvn
 
 
 def _loader(dataset: SpeechDataset, sampler: Any, workers: int) -> DataLoader[Batch]:
     # No persistent workers: each epoch starts fresh ones, which then know the epoch.
     return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
-
-
-def _padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
-    if not rows:
-        raise DataError("an empty batch was asked for")
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths

@@ -78,15 +78,18 @@ def make_cut(id: str, path: Path, samples: int, rate: int, text: str, speaker: s
     return _cut(Entry(id, path, text, speaker), AudioInfo(samples, rate))
 
 
-def split_off_dev(entries: Iterable[Entry], share: float, seed: int) -> tuple[list[Entry], list[Entry], bool]:
+def split_off_dev(
+    entries: Iterable[Entry], share: float, seed: int, person: Callable[[str], str] = str
+) -> tuple[list[Entry], list[Entry], bool]:
     """(train, dev, speaker-disjoint): about ``share`` of the utterances leave train by whole speakers.
 
-    Where fewer than two speakers are known, single utterances are drawn, and the last value is False.
+    Speakers whom ``person`` maps to one name are one. Where fewer than two speakers are known, single utterances are
+    drawn, and the last value is False.
     """
     pool = list(entries)
     groups: dict[str, list[Entry]] = {}
     for entry in pool:
-        groups.setdefault(entry.speaker, []).append(entry)
+        groups.setdefault(person(entry.speaker), []).append(entry)
     # An utterance without a known speaker bears its own id as the speaker.
     disjoint = len(groups) > 1 and any(entry.speaker != entry.id for entry in pool)
     units = [groups[name] for name in sorted(groups)] if disjoint else [[entry] for entry in pool]

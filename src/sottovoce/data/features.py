@@ -24,6 +24,7 @@ from lhotse.utils import fastcopy
 from numpy.typing import NDArray
 
 from sottovoce.data import options as check
+from sottovoce.data.arrays import CHECKSUM, checksum
 from sottovoce.data.entries import Progress
 from sottovoce.data.noise import mix, pink, white
 from sottovoce.errors import DataError
@@ -118,15 +119,18 @@ def load_features(cut: MonoCut) -> NDArray[np.float32]:
     stored = cut.features
     if stored is None:
         raise DataError(f"{cut.id}: this cut has no features")
+    way_out = f"delete {stored.storage_path}" if cut.has_recording else "prepare the data again"
     try:
         array = get_reader(stored.storage_type)(stored.storage_path).read(stored.storage_key)
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{cut.id}: its stored features cannot be read ({error}); delete {stored.storage_path}"
-        ) from None
+        raise DataError(f"{cut.id}: its stored features cannot be read ({error}); {way_out}") from None
     if array.shape != (stored.num_frames, stored.num_features):
         raise DataError(f"{cut.id}: stored features {array.shape}, the manifest says {stored.num_frames} frames")
-    return np.asarray(array, np.float32)
+    array = np.asarray(array, np.float32)
+    wanted = (cut.custom or {}).get(CHECKSUM)
+    if wanted is not None and wanted != checksum(array):
+        raise DataError(f"{cut.id}: its stored features are not those that the manifest names; {way_out}")
+    return array
 
 
 def cmvn(features: Iterable[NDArray[np.float32]]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

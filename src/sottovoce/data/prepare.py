@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sottovoce.data.corpora.an4 import prepare_an4
 from sottovoce.data.corpora.fsdd import prepare_fsdd
 from sottovoce.data.corpora.kaldi import prepare_kaldi
+from sottovoce.data.corpora.librispeech import prepare_librispeech, prepare_mini_librispeech
 from sottovoce.data.corpora.tables import prepare_table
 from sottovoce.data.entries import Progress
 from sottovoce.data.prepared import Prepared
@@ -18,6 +20,9 @@ from sottovoce.errors import ConfigError, did_you_mean
 CORPORA: dict[str, Callable[..., Prepared]] = {
     "synth": prepare_synth,
     "fsdd": prepare_fsdd,
+    "an4": prepare_an4,
+    "librispeech": prepare_librispeech,
+    "mini_librispeech": prepare_mini_librispeech,
     "kaldi": prepare_kaldi,
     "table": prepare_table,
 }
@@ -33,7 +38,7 @@ def prepare(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Prepare corpus ``name`` (synth, fsdd, kaldi, table) from ``source`` into the folder ``out``.
+    """Prepare corpus ``name``, one of ``CORPORA``, from ``source`` into the folder ``out``.
 
     ``options`` are the keywords of its ``prepare_...`` function. A folder that is complete with the same options is
     returned at once. Raises ConfigError on an unknown name or option or a missing source, DataError on bad data.

@@ -1,4 +1,5 @@
-"""A prepared data folder: ``{train,dev,test}.jsonl.gz`` (lhotse cuts), ``audio/``; ``prepared.json`` comes last."""
+"""A prepared data folder: ``{train,dev,test}.jsonl.gz`` (lhotse cuts), ``audio/`` or, of a corpus that comes as
+features, ``arrays/``; ``prepared.json`` comes last."""
 
 from __future__ import annotations
 
@@ -140,7 +141,8 @@ def _clear(folder: Path) -> None:
         for kind in ("jsonl.gz", "partial.jsonl.gz"):
             (folder / f"{split}.{kind}").unlink(missing_ok=True)
     if (folder / _STARTED).exists():
-        shutil.rmtree(folder / "audio", ignore_errors=True)
+        for made in ("audio", "arrays"):
+            shutil.rmtree(folder / made, ignore_errors=True)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

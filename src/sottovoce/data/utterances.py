@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce.data.features import cached_features, load_features
+from sottovoce.data.features import load_features
+from sottovoce.data.inputs import split_cuts
 from sottovoce.data.prepared import load_cuts
-from sottovoce.errors import DataError
-from sottovoce.frontend.settings import FeatureSettings
+from sottovoce.runtime.result import ModelInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,16 +25,15 @@ class Utterance:
     features: NDArray[np.float32]
 
 
-def split_utterances(folder: Path, split: str, settings: FeatureSettings | None) -> list[Utterance]:
-    """Every utterance of a split, in the order of the ids. Raises DataError for a model that takes no waveforms."""
-    if settings is None:
-        raise DataError(f"{folder}: holds waveforms, and the model takes features of another kind")
-    cuts = cached_features(load_cuts(folder, split), folder, settings)
-    found = [
-        Utterance(c.id, c.supervisions[0].text, c.supervisions[0].speaker or "", c.recording.id, load_features(c))
-        for c in cuts
+def split_utterances(folder: Path, split: str, model_input: ModelInput) -> list[Utterance]:
+    """Every utterance of a split with its features for ``model_input``, in the order of the ids.
+
+    Raises DataError where the folder holds features and the model takes waveforms or other features, or the reverse.
+    """
+    return [
+        Utterance(c.id, c.supervisions[0].text, c.supervisions[0].speaker or "", c.recording_id, load_features(c))
+        for c in split_cuts(folder, split, model_input)
     ]
-    return sorted(found, key=lambda u: u.id)
 
 
 def split_texts(folder: Path, split: str) -> list[str]:

@@ -6,6 +6,7 @@ weight exactly, with one look-up and no search.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,6 +67,26 @@ class Codebook:
         for piece, scale, _ in self._pieces(weight):
             piece.add_(_look_up(steps, _index(piece, scale, _FINE)).mul_(scale))
             _clip(piece, low, high, scale)
+        return weight
+
+    @torch.no_grad()
+    def mix_(self, weight: Tensor, sharpness: float) -> Tensor:
+        """Overwrite (R, C) weights by mixes of the levels, in place: ``w <- softmax(-sharpness |w - z|) @ z``.
+
+        Distances are in units of the range, the power of two above the outer level, so that one sharpness means the
+        same to every kernel; levels on the accelerator's grid have the range ``128 * scale``. As the sharpness grows
+        this becomes ``snap_``. Memory beside the weight: pieces of 65,536 weights times the levels.
+        Source: GQ (Zhen et al. 2022, arXiv 2210.09188).
+        """
+        levels = self.levels.to(weight.dtype)
+        outer = 2.0 ** math.frexp(float(levels.abs().max()))[1]
+        for piece, scale, _ in self._pieces(weight):
+            units = piece / scale
+            for part in torch.split(units.view(-1), _PIECE):
+                distance = (part[:, None] - levels).abs_().mul_(-sharpness / outer)  # (n, K)
+                # Not a matrix product: autocast would take that in half precision.
+                torch.sum(distance.softmax(1).mul_(levels), 1, out=part)
+            torch.mul(units, scale, out=piece)
         return weight
 
     @torch.no_grad()

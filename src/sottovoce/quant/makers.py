@@ -10,6 +10,7 @@ from torch import Tensor
 
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.lloyd_max import GRID, lloyd_max, power_of_two_scale, snap_to_grid
+from sottovoce.quant.mu_law import fit_mu_law, power_of_two_ranges
 from sottovoce.quant.regions import region_levels
 from sottovoce.quant.scaling import group_count, least_squares_scale, storable
 from sottovoce.quant.spec import BandSpec
@@ -79,9 +80,23 @@ def _linear(weight: Tensor, spec: BandSpec, groups: int) -> tuple[Tensor, Tensor
     return (torch.arange(-top, top + 1) * 2 ** (8 - spec.bits)).to(torch.int8), torch.tensor([1.0 / GRID])
 
 
+def _mu_law(weight: Tensor, spec: BandSpec, groups: int) -> tuple[Tensor, Tensor]:
+    """GQ's levels over a fixed range of +-1, mu fitted to the kernel."""
+    levels, width = fit_mu_law(weight, level_count(spec))
+    return levels, torch.tensor([width / GRID])
+
+
+def _mu_law_scaled(weight: Tensor, spec: BandSpec, groups: int) -> tuple[Tensor, Tensor]:
+    """GQ's levels with a range of the kernel's own, a power of two fitted together with mu (our extension)."""
+    levels, width = fit_mu_law(weight, level_count(spec), power_of_two_ranges(weight))
+    return levels, torch.tensor([width / GRID])
+
+
 _MAKERS: dict[str, Callable[[Tensor, BandSpec, int], tuple[Tensor, Tensor]]] = {
     "lloyd-max": _lloyd_max,
     "regions": _regions,
     "uniform": _uniform,
     "linear": _linear,
+    "mu-law": _mu_law,
+    "mu-law-scaled": _mu_law_scaled,
 }

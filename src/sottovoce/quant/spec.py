@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from sottovoce.errors import PlanError
 from sottovoce.packed import GROUPINGS
 
-KINDS = ("lloyd-max", "regions", "uniform", "linear")
-_ONE_SCALE = ("regions", "linear")  # grids of their own, fixed to the accelerator's Q1.7
+KINDS = ("lloyd-max", "regions", "uniform", "linear", "mu-law", "mu-law-scaled")
+_ONE_SCALE = ("regions", "linear", "mu-law", "mu-law-scaled")  # scales of their own, powers of two: one a tensor
+_ALWAYS_ZERO = ("regions", "linear")
+_SYMMETRIC = ("uniform", "mu-law", "mu-law-scaled")  # within +-127, which holds no even set of 256
 
 
 @dataclass(frozen=True)
 class BandSpec:
     """Rows ``start`` to ``stop`` (None: to the last row) of a weight, at ``bits`` bits.
 
-    kind: ``lloyd-max``, ``regions`` (the paper's), ``uniform`` (least-squares scale) or ``linear`` (the published fixed
-    grid). grouping: one scale per ``tensor``, ``gate`` or output ``row``. zero: whether zero is a level of a symmetric
-    odd set; None lets the kind decide. scale_dtype: what the file stores, ``float16`` or ``float32``.
+    kind: ``lloyd-max``, ``regions`` (the paper's), ``uniform`` (least-squares scale), ``linear`` (the published fixed
+    grid), ``mu-law`` (GQ's, its range +-1) or ``mu-law-scaled`` (its range a fitted power of two). grouping: one scale
+    per ``tensor``, ``gate`` or output ``row``. zero: whether zero is a level of a symmetric odd set; None lets the kind
+    decide. scale_dtype: what the file stores, ``float16`` or ``float32``.
 
     Raises PlanError for values that do not go together.
     """
@@ -40,24 +43,24 @@ class BandSpec:
             raise PlanError(f"rows must be a non-empty range, found {self.start} to {self.stop}")
         if self.kind in _ONE_SCALE and self.grouping != "tensor":
             raise PlanError(f"kind {self.kind!r} has one scale: grouping must be 'tensor', found {self.grouping!r}")
-        if self.kind in _ONE_SCALE and self.zero is False:
+        if self.kind in _ALWAYS_ZERO and self.zero is False:
             raise PlanError(f"kind {self.kind!r} always has a zero level: zero=False does not go with it")
         if self.has_zero and self.bits == 1:
             raise PlanError(
                 f"one bit holds no zero beside two signs: kind {self.kind!r} with zero wants 2 bits or more"
             )
-        if self.kind == "uniform" and self.bits == 8 and not self.has_zero:
+        if self.kind in _SYMMETRIC and self.bits == 8 and not self.has_zero:
             raise PlanError(
-                "mid-rise levels end at 7 bits: at 8 bits the uniform levels are -127 to 127, zero among them"
+                f"sets without a zero end at 7 bits: at 8 bits the {self.kind} levels are -127 to 127, zero among them"
             )
 
     @property
     def has_zero(self) -> bool:
-        """Zero is a level: always for ``regions`` and ``linear``, else as asked; by default only for 8-bit
-        ``uniform``."""
-        if self.kind in _ONE_SCALE:
+        """Zero is a level: always for ``regions`` and ``linear``, else as asked; by default only at 8 bits, and
+        there not for ``lloyd-max``."""
+        if self.kind in _ALWAYS_ZERO:
             return True
-        return self.zero if self.zero is not None else (self.kind == "uniform" and self.bits == 8)
+        return self.zero if self.zero is not None else (self.kind in _SYMMETRIC and self.bits == 8)
 
 
 def _member(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sottovoce.errors import ConfigError
 from sottovoce.schemes.s8bqat import S8BQAT
-from sottovoce.schemes.schedule import is_event
+from sottovoce.schemes.schedule import check_period, is_event
 from sottovoce.schemes.session import Session
 
 
@@ -30,18 +30,18 @@ class PTQ:
 class StraightThrough:
     """Forward and backward on quantized weights, the gradient passed straight through to the latents.
 
-    start: share of the run at which it begins. refit: steps between re-estimations of levels and scales.
+    start: share of the run at which it begins. refit: between re-estimations of levels and scales, in steps, or as a
+    share of the run where it is below 1; None for none.
     (Bengio et al. 2013, arXiv 1308.3432; "modified BP" of Xu et al. 2021.)
     """
 
     start: float = 0.0
-    refit: int | None = 50
+    refit: float | None = 50
 
     def __post_init__(self) -> None:
-        if not 0 <= self.start <= 1 or (self.refit is not None and self.refit < 1):
-            raise ConfigError(
-                f"start must be a share of the run and refit a number of steps, found {self.start} and {self.refit}"
-            )
+        if not 0 <= self.start <= 1:
+            raise ConfigError(f"start must be a share of the run from 0 to 1, found {self.start!r}")
+        check_period("refit", self.refit)
 
     def after_step(self, session: Session) -> None:
         session.hold(session.progress >= self.start)

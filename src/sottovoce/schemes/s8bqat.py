@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sottovoce.errors import ConfigError
 from sottovoce.schemes.bands import TrainedBand
-from sottovoce.schemes.schedule import crossed, is_event, ramp
+from sottovoce.schemes.schedule import check_period, crossed, is_event, ramp
 from sottovoce.schemes.session import Session
 
 
@@ -25,11 +25,11 @@ class S8BQAT:
     strength: k of the decoupled pull, or lambda of the published penalty (the paper's best: 5e-4). Without a finishing
         phase the pull has to bring the weights all the way: 10 did that in ten epochs.
     start, full: shares of the run between which the strength grows linearly from nothing.
-    period: steps between hard compressions (tau); None for none before the end. ``estimate`` takes the levels anew at
-        each of them.
+    period: between hard compressions (tau), in steps, or as a share of the run where it is below 1; None for none
+        before the end. ``estimate`` takes the levels anew at each of them.
     levels_at: share of the run at which levels are taken anew, once; None keeps those of the beginning.
     finish: share of the run from which forward and backward see snapped weights (straight-through); None for never.
-        ``refit``: steps between re-estimations of the levels in that phase; None keeps them.
+        ``refit``: between re-estimations of the levels in that phase, counted like ``period``; None keeps them.
     calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
         is this.
 
@@ -43,11 +43,11 @@ class S8BQAT:
     strength: float = 2.0
     start: float = 0.25
     full: float = 1.0
-    period: int | None = None
+    period: float | None = None
     estimate: bool = True
     levels_at: float | None = None
     finish: float | None = 0.5
-    refit: int | None = 50
+    refit: float | None = 50
     calibrate: float | None = None
 
     def __post_init__(self) -> None:
@@ -61,9 +61,8 @@ class S8BQAT:
                 raise ConfigError(f"{name} must be a share of the run from 0 to 1, found {share!r}")
         if self.start > self.full:
             raise ConfigError(f"start and full must be in order, found {self.start} and {self.full}")
-        for name, steps in (("period", self.period), ("refit", self.refit)):
-            if steps is not None and (not isinstance(steps, int) or steps < 1):
-                raise ConfigError(f"{name} must be a positive whole number of steps, found {steps!r}")
+        check_period("period", self.period)
+        check_period("refit", self.refit)
         if self.calibrate is not None and not 0 < self.calibrate < math.inf:
             raise ConfigError(f"calibrate must be a positive ratio, found {self.calibrate!r}")
         if self.calibrate is not None and self.form != "published":
@@ -72,16 +71,15 @@ class S8BQAT:
             )
 
     @classmethod
-    def published(cls, total_steps: int, **changes: Any) -> S8BQAT:
-        """The paper's settings: lambda 5e-4 from the first step, hard compression about every 0.29 of the run (tau
-        35 of 120)."""
-        period = max(1, round(0.29 * total_steps))
+    def published(cls, **changes: Any) -> S8BQAT:
+        """The paper's settings: lambda 5e-4 from the first step, hard compression every 0.29 of the run (tau 35 of
+        120)."""
         settings = {
             "form": "published",
             "strength": 5e-4,
             "start": 0.0,
             "full": 0.0,
-            "period": period,
+            "period": 0.29,
             "estimate": False,
             "finish": None,
         }

@@ -21,29 +21,34 @@ from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError
 from sottovoce.packed import PackedModel, RnntArchitecture, load_model
 from sottovoce.quant import BitPlan
-from sottovoce.schemes import PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
+from sottovoce.runtime import ModelInput
+from sottovoce.schemes import GQ, PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.callback import CompressionCallback
 from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.module import RnntModule
-from sottovoce.training.phases import fit
+from sottovoce.training.phases import fit, steps_taken
 from sottovoce.training.run import Run, data_hash, file_hash, write_file
 
 _SCHEMES: dict[str, Callable[..., Scheme]] = {
     "s8bqat": S8BQAT,
+    "gq": GQ,
     "linear_qat": linear_qat,
     "straight_through": StraightThrough,
     "ptq": PTQ,
 }
-_KINDS = {"linear_qat": "uniform"}  # evenly spaced levels with a least-squares scale
+_KINDS = {
+    "linear_qat": "uniform",  # evenly spaced levels with a least-squares scale
+    "gq": "mu-law-scaled",  # the published range of +-1 leaves most codes of narrow kernels unused
+}
 
 
 @dataclass(frozen=True)
 class Job:
     """One arm: the run that it starts from, how it is compressed (None: the float32 control), and where it goes.
 
-    module: the trained module's weights, as ``train`` or an earlier arm left them. Everything here can be sent to
-    another process.
+    module: the trained module's weights, as ``train`` or an earlier arm left them, or the snapshot (.ckpt) that it
+    forks from. Everything here can be sent to another process.
     """
 
     recipe: Recipe
@@ -56,6 +61,11 @@ class Job:
     threads: int = 1
     validate: bool = False
     progress: bool = False
+
+    @property
+    def forks(self) -> bool:
+        """Whether it goes on from a snapshot, with the rest of the 32-bit training's schedule."""
+        return self.module.suffix == ".ckpt"
 
 
 def carry_out(job: Job) -> Path:
@@ -70,17 +80,31 @@ def carry_out(job: Job) -> Path:
     torch.set_num_threads(job.threads)
     keep_freed_memory()
     base = load_model(job.base / "model.safetensors")
-    module = load_module(job.recipe, base, job.module)
-    packed = _ptq(job, module) if job.compression and job.compression.scheme == "ptq" else _train(job, module, run)
-    describe(packed, base, job).save(run.model)
+    describe(_packed(job, base, run), base, job).save(run.model)
     return run.model
+
+
+def _packed(job: Job, base: PackedModel, run: Run) -> PackedModel:
+    if job.compression is None and job.forks:
+        # The rest of the base's own training, which a fork repeats bit for bit: there is nothing to train twice.
+        write_file(run.module, Run(job.base).module.read_bytes())
+        return base
+    if job.compression is not None and job.compression.scheme == "ptq":
+        return _ptq(job, load_module(job.recipe, base, job.module))
+    module = new_module(job.recipe, base) if job.forks else load_module(job.recipe, base, job.module)
+    return _train(job, module, base, run)
+
+
+def new_module(recipe: Recipe, base: PackedModel) -> RnntModule:
+    """A module like the base's, for the phase that the recipe's arms train."""
+    architecture = RnntArchitecture.from_dict(base.architecture)
+    phase = recipe.compression.phase if recipe.fork_epoch is None else recipe.phase
+    return RnntModule(architecture, Tokenizer(base.tokenizer or b""), recipe.training, phase)
 
 
 def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> RnntModule:
     """The trained module that an arm starts from, auxiliary heads included."""
-    architecture = RnntArchitecture.from_dict(base.architecture)
-    tokenizer = Tokenizer(base.tokenizer or b"")
-    module = RnntModule(architecture, tokenizer, recipe.training, recipe.compression.phase)
+    module = new_module(recipe, base)
     try:
         module.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -118,18 +142,20 @@ def _ptq(job: Job, module: RnntModule) -> PackedModel:
     return session.finish(float_dtype=settings.float_dtype)
 
 
-def _train(job: Job, module: RnntModule, run: Run) -> PackedModel:
+def _train(job: Job, module: RnntModule, base: PackedModel, run: Run) -> PackedModel:
     data = SpeechDataModule(
         job.data,
         module.tokenizer,
-        config=replace(job.recipe.data, seed=job.seed),
+        ModelInput.from_dict(base.input),
+        replace(job.recipe.data, seed=job.seed),
         min_frames=module.model.architecture.subsampling,
     )
     callback = None
     if job.compression:
         plan = plan_for(job.compression, module.model)
         plan.save(run.plan)
-        callback = CompressionCallback(plan, scheme_for(job.compression), submodule="model")
+        first = steps_taken(job.module) if job.forks else 0
+        callback = CompressionCallback(plan, scheme_for(job.compression), submodule="model", first_step=first)
     fit(
         module,
         data,
@@ -140,6 +166,7 @@ def _train(job: Job, module: RnntModule, run: Run) -> PackedModel:
         validate=job.validate,
         progress=job.progress,
         callbacks=[callback] if callback else [],
+        start=job.module if job.forks else None,
     )
     if callback and job.compression:
         events = "".join(json.dumps(event) + "\n" for event in callback.session.events)

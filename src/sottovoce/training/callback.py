@@ -20,13 +20,15 @@ class CompressionCallback(pl.Callback):
 
     After ``trainer.fit`` call ``callback.session.finish()`` for the packed model. Checkpoints hold latent weights and
     the session's state, so a run resumes where it stopped. The scheme's penalty, if it has one, is added to the
-    gradients before they are clipped. One optimizer only.
+    gradients before they are clipped. One optimizer only. ``first_step``: optimizer steps that were already taken in
+    the checkpoint from which training goes on; schedules are shares of the steps after it.
     """
 
-    def __init__(self, plan: BitPlan, scheme: Scheme, submodule: str | None = None) -> None:
+    def __init__(self, plan: BitPlan, scheme: Scheme, submodule: str | None = None, first_step: int = 0) -> None:
         self.plan = plan
         self.scheme = scheme
         self.submodule = submodule
+        self.first_step = first_step
         self._session: Session | None = None
         self._saved: dict[str, Any] | None = None
 
@@ -41,7 +43,7 @@ class CompressionCallback(pl.Callback):
         if len(trainer.optimizers) != 1:
             raise PlanError(f"compression hooks one optimizer, found {len(trainer.optimizers)}")
         model = self._model(pl_module)
-        steps = trainer.estimated_stepping_batches
+        steps = trainer.estimated_stepping_batches - self.first_step
         if not 0 < steps < math.inf:
             raise PlanError("schedules are shares of a run: this loader has no length, so give the Trainer max_steps")
         self._session = compress(model, self.plan, self.scheme, optimizer=trainer.optimizers[0], total_steps=int(steps))

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
+from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.results import ResultRow, System, result_rows
 from sottovoce.packed import file_sizes
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import Recipe
+from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.run import Run, write_file
 from sottovoce.training.scoring import scored_once
 
@@ -24,21 +25,37 @@ CONTROL = "fp32"
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the table: ``scheme`` None is the float32 control."""
+    """One row of the table: how it is compressed, None for the float32 control."""
 
     system: str
-    bits: int
-    scheme: str | None
+    compression: CompressionConfig | None
+
+    @property
+    def bits(self) -> int:
+        return 32 if self.compression is None else self.compression.bits
 
     @property
     def name(self) -> str:
         return self.system if self.system in (CONTROL, "int8") else f"{self.system}-{self.bits}"
 
+    @property
+    def rounds(self) -> bool:
+        """Whether it trains nothing: it rounds what the control ended with."""
+        return self.compression is not None and self.compression.scheme == "ptq"
 
-def default_arms(widths: Iterable[int] = (5, 4, 3)) -> list[Arm]:
-    """fp32, int8, and at each width PTQ, linear QAT and S8BQAT."""
-    arms = [Arm(CONTROL, 32, None), Arm("int8", 8, "ptq")]
-    return arms + [Arm(system, bits, system) for bits in widths for system in ("ptq", "linear_qat", "s8bqat")]
+
+def default_arms(section: CompressionConfig, widths: Iterable[int] = (5, 4, 3)) -> list[Arm]:
+    """fp32, int8, and at each width PTQ, linear QAT and S8BQAT; the recipe's own scheme with the recipe's options."""
+    arms = [Arm(CONTROL, None), Arm("int8", _section(section, "ptq", 8))]
+    systems = ("ptq", "linear_qat", "s8bqat")
+    return arms + [Arm(system, _section(section, system, bits)) for bits in widths for system in systems]
+
+
+def _section(section: CompressionConfig, scheme: str, bits: int) -> CompressionConfig:
+    changes: dict[str, object] = {"bits": bits, "scheme": scheme}
+    if scheme != section.scheme:  # another scheme has options, levels and scales of its own
+        changes |= {"options": {}, "kind": None, "grouping": "tensor"}
+    return section.model_copy(update=changes)
 
 
 def compare(
@@ -56,7 +73,7 @@ def compare(
 
     Finished arms are taken as they are. Arms that round the control come last; ``done`` is called with each name.
     """
-    jobs = {arm.name: _job(arm, recipe, data, base, out) for arm in arms}
+    jobs = {arm.name: job_of(arm, recipe, data, base, out) for arm in arms}
     with ProcessPoolExecutor(workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
         try:
             for name in _in_order(pool, workers, arms, jobs, data, split):
@@ -82,15 +99,12 @@ def _die_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _job(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
-    section = recipe.compression
-    changes: dict[str, object] = {"bits": arm.bits, "scheme": arm.scheme}
-    if arm.scheme != section.scheme:  # another scheme has options and levels of its own
-        changes |= {"options": {}, "kind": None}
-    settings = section.model_copy(update=changes) if arm.scheme else None
-    rounded = arm.scheme == "ptq"
-    module = out / "arms" / CONTROL / "module.safetensors" if rounded else base.module
-    return Job(recipe, data, base.folder, module, out / "arms" / arm.name, settings, recipe.seed)
+def job_of(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
+    """The arm's job in ``out/arms``: from the control where it only rounds, else from the base's snapshot or end."""
+    control = Run(out / "arms" / CONTROL)
+    start = base.fork if recipe.fork_epoch is not None else base.module
+    module = control.module if arm.rounds else start
+    return Job(recipe, data, base.folder, module, out / "arms" / arm.name, arm.compression, recipe.seed)
 
 
 def _in_order(
@@ -101,7 +115,7 @@ def _in_order(
     No more jobs are handed out than there are workers, so that a failure leaves none waiting.
     """
     for rounded in (False, True):
-        due = [arm.name for arm in arms if (arm.scheme == "ptq") == rounded]
+        due = [arm.name for arm in arms if arm.rounds == rounded]
         running: dict[Future[None], str] = {}
         while due or running:
             while due and len(running) < workers:
@@ -114,14 +128,14 @@ def _in_order(
 
 
 def _train_and_score(job: Job, data: Path, split: str) -> None:
-    scored_once(carry_out(job), data, split, _hypotheses(job, split))
+    carry_out(job)
+    _scored(job, data, split)
 
 
 def _system(arm: Arm, job: Job, data: Path, split: str, seed: int) -> System:
-    model = job.folder / "model.safetensors"
-    found = scored_once(model, data, split, _hypotheses(job, split))
-    return System(arm.system, arm.bits, seed, found, file_sizes(model))
+    return System(arm.system, arm.bits, seed, _scored(job, data, split), file_sizes(Run(job.folder).model))
 
 
-def _hypotheses(job: Job, split: str) -> Path:
-    return job.folder / f"{split}.jsonl"
+def _scored(job: Job, data: Path, split: str) -> list[Hypothesis]:
+    penalty = job.recipe.decoding.blank_penalty
+    return scored_once(Run(job.folder).model, data, split, job.folder / f"{split}.jsonl", blank_penalty=penalty)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sottovoce.data.datamodule import DataConfig
 from sottovoce.data.tokenizer import KINDS as TOKENIZER_KINDS
@@ -61,16 +62,27 @@ class TrainingConfig(Section):
 
 
 class CompressionConfig(Section):
-    """How a trained run is compressed: the plan's defaults, the scheme and its options, and the phase that it trains
-    for."""
+    """How a run is compressed: the plan's defaults, the scheme and its options, and what training it is given.
+
+    By default it starts from the trained model and trains ``phase``. With ``fork_at`` it starts from a snapshot of the
+    32-bit training, taken at the first epoch at or past that share of its schedule, and trains what was left of it.
+    """
 
     bits: int = Field(default=5, ge=1, le=8)
     kind: Literal[KINDS] | None = None  # type: ignore[valid-type]
     grouping: Literal[GROUPINGS] = "tensor"  # type: ignore[valid-type]
-    scheme: Literal["s8bqat", "linear_qat", "straight_through", "ptq"] = "s8bqat"
+    scheme: Literal["s8bqat", "gq", "linear_qat", "straight_through", "ptq"] = "s8bqat"
     options: dict[str, Any] = Field(default_factory=dict)
     float_dtype: Literal["float16", "float32"] = "float16"
     phase: PhaseConfig = PhaseConfig(epochs=3, learning_rate=1e-3, warmup_steps=20, weight_decay=0.0)
+    fork_at: float | None = Field(default=None, gt=0, lt=1)
+
+
+class DecodingConfig(Section):
+    """How every file of an experiment is decoded: ``blank_penalty``, nats subtracted from the blank's log-probability,
+    is tuned on dev for the 32-bit model and frozen here for all arms."""
+
+    blank_penalty: float = Field(default=0.0, allow_inf_nan=False)
 
 
 class Recipe(Section):
@@ -86,6 +98,7 @@ class Recipe(Section):
     training: TrainingConfig = TrainingConfig()
     phase: PhaseConfig = PhaseConfig()
     compression: CompressionConfig = CompressionConfig()
+    decoding: DecodingConfig = DecodingConfig()
 
     @field_validator("data", mode="before")
     @classmethod
@@ -104,6 +117,21 @@ class Recipe(Section):
         except (FormatError, TypeError) as error:
             raise ValueError(str(error).removeprefix("RnntArchitecture.__init__() ")) from error
         return {name: size for name, size in sizes.items() if name not in (*_FROM_DATA, "type")}
+
+    @model_validator(mode="after")
+    def _forks_plainly(self) -> Recipe:
+        """A fork goes on with the schedule that it left: the training must be one that has a rest."""
+        if self.compression.fork_at is not None and (self.training.averaging or self.training.patience):
+            raise ValueError("compression.fork_at wants training.averaging and training.patience off")
+        if self.compression.fork_at is not None and self.phase.epochs < 2:
+            raise ValueError("compression.fork_at wants a phase of 2 epochs or more")
+        return self
+
+    @property
+    def fork_epoch(self) -> int | None:
+        """Epochs of the 32-bit training before the snapshot that compression forks from; None where it does not."""
+        share = self.compression.fork_at
+        return None if share is None else min(max(1, math.ceil(share * self.phase.epochs)), self.phase.epochs - 1)
 
     def architecture(self, features: int, vocabulary: int) -> RnntArchitecture:
         """The network for so many features a frame and so many tokens."""

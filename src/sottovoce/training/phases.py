@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import warnings
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,13 @@ def fit(
     validate: bool = True,
     progress: bool = True,
     callbacks: Sequence[pl.Callback] = (),
+    fork: Fork | None = None,
+    start: Path | None = None,
 ) -> pl.Trainer:
     """Train for one phase in ``folder``; a checkpoint there from an interrupted run is taken up.
+
+    ``fork`` keeps a snapshot for other runs; ``start`` is such a snapshot to go on from, the rest of its schedule with
+    the batches that were left.
 
     The same seed gives the same weights on one machine's CPU with the same number of threads. Where ``patience`` stops
     training early, the module ends with the weights of its best dev WER. Raises ConfigError for devices that are not
@@ -47,9 +54,10 @@ def fit(
     checkpoints = folder / "checkpoints"
     trainer = _trainer(
         training, folder, devices, data.num_batches(phase.epochs, devices), validate, progress,
-        [*callbacks, *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress)],
+        [*callbacks, *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress, fork)],
     )  # fmt: skip
-    _run(trainer, module, data, checkpoints / "last.ckpt")
+    last = checkpoints / "last.ckpt"
+    _run(trainer, module, data, last if last.exists() else start)
     stopped = trainer.early_stopping_callback is not None and trainer.early_stopping_callback.stopped_epoch > 0
     if not stopped and trainer.global_step != trainer.max_steps:
         raise RuntimeError(f"{folder}: trained {trainer.global_step} steps where {trainer.max_steps} were due")
@@ -93,9 +101,9 @@ def _trainer(
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _run(trainer: pl.Trainer, module: RnntModule, data: SpeechDataModule, last: Path) -> None:
+def _run(trainer: pl.Trainer, module: RnntModule, data: SpeechDataModule, checkpoint: Path | None) -> None:
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=last if last.exists() else None, weights_only=True)
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except SystemExit as error:  # how Lightning ends on ctrl-c
@@ -110,16 +118,30 @@ def _take_best(trainer: pl.Trainer, module: RnntModule) -> None:
         module.load_state_dict(saved["state_dict"])
 
 
+@dataclass(frozen=True)
+class Fork:
+    """A snapshot to keep: at the start of epoch ``epoch`` (0-based), in ``path``."""
+
+    epoch: int
+    path: Path
+
+
+def steps_taken(checkpoint: Path) -> int:
+    """Optimizer steps before a checkpoint."""
+    return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
+
+
 class ResumePoint(pl.Callback):
-    """``last.ckpt`` at the start of each epoch after the first, whole or not at all.
+    """``last.ckpt`` at the start of each epoch after the first, whole or not at all; one of them is kept as a fork.
 
     The stream of random numbers (dropout) begins anew there from the seed and the epoch, so that a resumed run goes on
     exactly as an uninterrupted one. Lightning's own end-of-epoch checkpoints need a loader with a length or validation.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
+    def __init__(self, folder: Path, seed: int, fork: Fork | None = None) -> None:
         self.folder = folder
         self.seed = seed
+        self.fork = fork
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.current_epoch == 0:
@@ -129,6 +151,10 @@ class ResumePoint(pl.Callback):
         fresh = self.folder / "next.ckpt"
         trainer.save_checkpoint(fresh)
         if trainer.is_global_zero:
+            if self.fork is not None and trainer.current_epoch == self.fork.epoch and not self.fork.path.exists():
+                copied = self.fork.path.with_suffix(".partial")
+                shutil.copyfile(fresh, copied)
+                copied.replace(self.fork.path)
             fresh.replace(self.folder / "last.ckpt")
 
     def on_train_batch_start(
@@ -177,11 +203,18 @@ def quiet_libraries() -> None:
 
 
 def _callbacks(
-    training: TrainingConfig, checkpoints: Path, folder: Path, seed: int, epochs: int, validate: bool, progress: bool
+    training: TrainingConfig,
+    checkpoints: Path,
+    folder: Path,
+    seed: int,
+    epochs: int,
+    validate: bool,
+    progress: bool,
+    fork: Fork | None,
 ) -> list[pl.Callback]:
     found: list[pl.Callback] = [
         MetricsFile(folder / "metrics.jsonl"),
-        ResumePoint(checkpoints, seed),
+        ResumePoint(checkpoints, seed, fork),
     ]
     if training.averaging is not None:
         found.append(EMAWeightAveraging(decay=training.averaging))

@@ -19,9 +19,10 @@ from sottovoce.training.config import Recipe, parse_recipe
 
 class Run:
     """``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoints/``, ``tokenizer.model``, ``plan.json``,
-    ``module.safetensors``, ``model.safetensors``.
+    ``module.safetensors``, ``model.safetensors``, and where the recipe forks, ``fork.ckpt``.
 
-    ``module.safetensors`` holds the trained module, auxiliary heads included: what compression starts from.
+    ``module.safetensors`` holds the trained module, auxiliary heads included: what compression starts from, unless it
+    starts from the snapshot in ``fork.ckpt``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,6 +31,7 @@ class Run:
         self.tokenizer = folder / "tokenizer.model"
         self.plan = folder / "plan.json"
         self.module = folder / "module.safetensors"
+        self.fork = folder / "fork.ckpt"
 
     @classmethod
     def begin(cls, folder: Path, settings: dict[str, Any]) -> Run:
@@ -41,7 +43,7 @@ class Run:
         config = folder / "config.yaml"
         settings = json.loads(json.dumps(settings))
         if config.exists():
-            difference = _difference(_read_yaml(config), settings)
+            difference = _difference(_deciding(_read_yaml(config)), _deciding(settings))
             if difference:
                 raise ConfigError(
                     f"{folder}: begun with other settings: {difference}; choose another --out or delete the folder"
@@ -84,6 +86,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: expected keys and values, found {type(data).__name__}")
     return data
+
+
+def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without the recipe's decoding section, which changes no weight: it is chosen once the run is trained."""
+    recipe = settings.get("recipe")
+    if not isinstance(recipe, dict):
+        return settings
+    return {**settings, "recipe": {key: value for key, value in recipe.items() if key != "decoding"}}
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:

@@ -31,7 +31,7 @@ def transcribe_split(
         float_activations=float_activations,
         blank_penalty=blank_penalty,
     )
-    utterances = split_utterances(data, split, recognizer.input.settings)
+    utterances = split_utterances(data, split, recognizer.input)
     results = recognizer.transcribe_batch([u.features for u in utterances])
     return [
         Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, recording=u.recording, reference=u.text)
@@ -39,11 +39,14 @@ def transcribe_split(
     ]
 
 
-def scored_once(model: Path, data: Path, split: str, into: Path) -> list[Hypothesis]:
+def scored_once(model: Path, data: Path, split: str, into: Path, *, blank_penalty: float = 0.0) -> list[Hypothesis]:
     """As ``transcribe_split``, kept in a file so that an interrupted comparison goes on where it was.
 
+    A penalty that is not zero goes into the file's name, so that no penalty's hypotheses pass for another's.
     Hypotheses older than the model are made anew.
     """
+    if blank_penalty:
+        into = into.with_name(f"{into.stem}-blank{float(blank_penalty)}{into.suffix}")
     if not into.exists() or into.stat().st_mtime_ns < model.stat().st_mtime_ns:
-        write_hypotheses(into, transcribe_split(model, data, split))
+        write_hypotheses(into, transcribe_split(model, data, split, blank_penalty=blank_penalty))
     return read_hypotheses(into)

@@ -8,16 +8,17 @@ from pathlib import Path
 import torch
 
 from sottovoce.data.datamodule import SpeechDataModule
+from sottovoce.data.inputs import input_of
 from sottovoce.data.tokenizer import train_tokenizer
 from sottovoce.data.utterances import split_texts
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.frontend import FeatureSettings
+from sottovoce.runtime import ModelInput
 from sottovoce.schemes import pack_float
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.arms import save_module
 from sottovoce.training.config import Recipe
 from sottovoce.training.module import RnntModule
-from sottovoce.training.phases import fit
+from sottovoce.training.phases import Fork, fit
 from sottovoce.training.run import Run, data_hash, write_file
 
 
@@ -44,23 +45,28 @@ def train(
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
     tokenizer = _tokenizer(recipe, data_folder, run)
-    settings = FeatureSettings()
-    architecture = recipe.architecture(settings.bins, tokenizer.vocabulary)
+    model_input = input_of(data_folder)
+    architecture = recipe.architecture(ModelInput.from_dict(model_input).dim, tokenizer.vocabulary)
     data = SpeechDataModule(
-        data_folder, tokenizer, settings, replace(recipe.data, seed=recipe.seed), min_frames=architecture.subsampling
+        data_folder,
+        tokenizer,
+        config=replace(recipe.data, seed=recipe.seed),
+        min_frames=architecture.subsampling,
     )
     module = RnntModule(architecture, tokenizer, recipe.training, recipe.phase)
     module.set_cmvn(*(torch.from_numpy(x) for x in data.cmvn()))
+    fork = None if recipe.fork_epoch is None else Fork(recipe.fork_epoch, run.fork)
     trainer = fit(
-        module, data, recipe.phase, recipe.training, out, seed=recipe.seed, devices=devices, progress=progress
-    )
+        module, data, recipe.phase, recipe.training, out,
+        seed=recipe.seed, devices=devices, progress=progress, fork=fork,
+    )  # fmt: skip
     if not trainer.is_global_zero:
         return run
     save_module(module, out)
     packed = replace(
         pack_float(module.model),
         architecture=architecture.to_dict(),
-        input={"kind": "waveform", **settings.to_dict()},
+        input=model_input,
         tokenizer=tokenizer.model,
         provenance={"seed": recipe.seed, "recipe": recipe.name, "recipe_hash": recipe.digest()},
     )

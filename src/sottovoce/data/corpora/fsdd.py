@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def prepare_fsdd(
     split: str = "speakers",
     test_speakers: Sequence[str] | str | None = None,
     dev_speakers: Sequence[str] | str | None = None,
+    dev_recordings: int = 0,
     train_strings: int = 1500,
     speeds: Sequence[float] = (0.9, 1.0, 1.1),
     strict: bool = False,
@@ -69,11 +70,13 @@ def prepare_fsdd(
     Every recording is brought to the same level and then varied by +-6 dB. ``source`` holds
     ``{digit}_{speaker}_{index}.wav``, itself or in ``recordings``. Each test and dev recording is used exactly once;
     training recordings are drawn again and again for ``train_strings`` strings, each at one of
-    ``speeds``. ``split="speakers"``: the last speaker by name is the test, the one before dev, unless named;
+    ``speeds``. ``split="speakers"``: the last speaker by name is the test, the one before dev, unless named; with
+    ``dev_recordings`` no speaker is dev: so many recordings of each digit by each training speaker are (to watch a
+    training whose recipe is settled, with every other speaker to learn from);
     ``"official"``: indexes 0-4 are the test, 5-9 dev, the rest train, all with the same speakers. Audio is 16 kHz
     FLAC, texts are digit words. Raises ConfigError on bad options, DataError on a bad source.
     """
-    chosen = _checked(seed, split, test_speakers, dev_speakers, train_strings, speeds, strict)
+    chosen = _checked(seed, split, test_speakers, dev_speakers, dev_recordings, train_strings, speeds, strict)
     folder = _recordings_folder(Path(source))
     chosen["source"] = str(Path(source).absolute())
     done = begin(out, "fsdd", chosen)
@@ -94,17 +97,20 @@ def prepare_fsdd(
 
 
 def _checked(
-    seed: int, split: str, test: Any, dev: Any, train_strings: int, speeds: Any, strict: bool
+    seed: int, split: str, test: Any, dev: Any, dev_recordings: int, train_strings: int, speeds: Any, strict: bool
 ) -> dict[str, Any]:
     if split not in ("speakers", "official"):
         raise ConfigError(f"split must be 'speakers' or 'official', found {split!r}")
     named = {"test_speakers": check.names("test_speakers", test), "dev_speakers": check.names("dev_speakers", dev)}
     if split == "official" and any(named.values()):
         raise ConfigError("split 'official' goes by index; test_speakers and dev_speakers need split 'speakers'")
+    if dev_recordings and (split == "official" or named["dev_speakers"]):
+        raise ConfigError("dev_recordings takes dev from the training speakers: leave out dev_speakers and 'official'")
     return {
         "seed": check.integer("seed", seed, 0, 2**31),
         "split": split,
         **named,
+        "dev_recordings": check.integer("dev_recordings", dev_recordings, 0, 10**4),
         "train_strings": check.integer("train_strings", train_strings, 1, 10**7),
         "speeds": check.speeds("speeds", speeds),
         "strict": bool(strict),
@@ -147,6 +153,8 @@ def _split(recordings: Sequence[Recording], options: Mapping[str, Any]) -> dict[
             "train": [item for item in recordings if item.index >= _OFFICIAL_DEV.stop],
         }
     speakers = sorted({item.speaker for item in recordings})
+    if options["dev_recordings"]:
+        return _dev_within(recordings, options["test_speakers"] or (speakers[-1],), options["dev_recordings"])
     test, dev = _held_out(speakers, options["test_speakers"], options["dev_speakers"])
     return {
         "test": [item for item in recordings if item.speaker in test],
@@ -155,12 +163,35 @@ def _split(recordings: Sequence[Recording], options: Mapping[str, Any]) -> dict[
     }
 
 
+def _dev_within(recordings: Sequence[Recording], test: tuple[str, ...], count: int) -> dict[str, list[Recording]]:
+    """All other speakers train; the first ``count`` recordings of each digit by each of them are dev."""
+    _check_names({item.speaker for item in recordings}, test)
+    rest = [item for item in recordings if item.speaker not in test]
+    first = {id(item) for item in _first_of_each(rest, count)}
+    return {
+        "test": [item for item in recordings if item.speaker in test],
+        "dev": [item for item in rest if id(item) in first],
+        "train": [item for item in rest if id(item) not in first],
+    }
+
+
+def _check_names(speakers: Collection[str], names: Sequence[str]) -> None:
+    for name in names:
+        if name not in speakers:
+            raise ConfigError(f"there is no speaker {name!r}; found {', '.join(sorted(speakers))}")
+
+
+def _first_of_each(recordings: Sequence[Recording], count: int) -> list[Recording]:
+    groups: dict[tuple[str, int], list[Recording]] = {}
+    for item in sorted(recordings, key=lambda item: item.index):
+        groups.setdefault((item.speaker, item.digit), []).append(item)
+    return [item for group in groups.values() for item in group[:count]]
+
+
 def _held_out(
     speakers: Sequence[str], test: tuple[str, ...] | None, dev: tuple[str, ...] | None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    for name in (*(test or ()), *(dev or ())):
-        if name not in speakers:
-            raise ConfigError(f"there is no speaker {name!r}; found {', '.join(speakers)}")
+    _check_names(speakers, (*(test or ()), *(dev or ())))
     if set(test or ()) & set(dev or ()):
         raise ConfigError(f"speaker {min(set(test or ()) & set(dev or ()))!r} cannot be in test and dev")
     chosen_test = test or tuple(name for name in speakers if name not in (dev or ()))[-1:]

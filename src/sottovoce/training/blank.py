@@ -1,0 +1,100 @@
+"""The blank penalty: tuned on dev speakers for the 32-bit model, then frozen in the recipe for every arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sottovoce.data.utterances import Utterance, split_utterances
+from sottovoce.decoding.protocol import Floats, Integers
+from sottovoce.decoding.search import Method, Search, make_search
+from sottovoce.errors import ConfigError
+from sottovoce.evaluation.wer import WordErrors, count_errors
+from sottovoce.runtime import Recognizer
+from sottovoce.runtime.stream import check_features
+
+_BATCH = 64  # utterances
+
+
+def tune_blank_penalty(
+    model: Path,
+    data: Path,
+    split: str,
+    penalties: Sequence[float],
+    *,
+    float_activations: bool = False,
+    method: Method = "greedy",
+    beam: int = 4,
+) -> list[tuple[float, WordErrors]]:
+    """Word errors of a split under each penalty (nats), in the order given; every utterance is encoded once.
+
+    Counts are those of ``transcribe_split``. Raises ConfigError for penalties that are none, repeated or not finite,
+    FormatError for a file that cannot run, DataError for data that cannot be used.
+    """
+    _check(penalties)
+    searches = [make_search(method, beam=beam, blank_penalty=penalty) for penalty in penalties]
+    recognizer = Recognizer(model, float_activations=float_activations)
+    counts = [WordErrors() for _ in searches]
+    for batch in _batches(split_utterances(data, split, recognizer.input)):
+        frames, lengths = recognizer.network.encode(*_padded(batch, recognizer.input.dim))
+        for i, search in enumerate(searches):
+            counts[i] += _errors(recognizer, search, frames, lengths, [u.text for u in batch])
+    return list(zip(penalties, counts, strict=True))
+
+
+def best_blank_penalty(tuned: Iterable[tuple[float, WordErrors]]) -> float:
+    """The penalty with the fewest errors; among equals the one nearest zero, and the positive of two as near."""
+    return min(tuned, key=lambda pair: (pair[1].errors, abs(pair[0]), -pair[0]))[0]
+
+
+def parse_penalties(text: str) -> list[float]:
+    """``"0,0.5,1"`` as numbers. Raises ConfigError for anything that ``tune_blank_penalty`` would not take."""
+    values = []
+    for item in text.split(","):
+        try:
+            values.append(float(item))
+        except ValueError:
+            raise ConfigError(f"blank penalties: expected numbers with commas between, found {item!r}") from None
+    _check(values)
+    return values
+
+
+def _check(penalties: Sequence[float]) -> None:
+    if not penalties:
+        raise ConfigError("blank penalties: expected at least one number, found none")
+    for penalty in penalties:
+        if not math.isfinite(penalty):
+            raise ConfigError(f"blank penalties: expected finite numbers, found {penalty}")
+        if list(penalties).count(penalty) > 1:
+            raise ConfigError(f"blank penalties: {penalty:g} is given twice")
+
+
+def _batches(utterances: Sequence[Utterance]) -> Iterator[list[Utterance]]:
+    """Utterances of similar lengths together."""
+    ordered = sorted(utterances, key=lambda u: len(u.features))
+    for start in range(0, len(ordered), _BATCH):
+        yield ordered[start : start + _BATCH]
+
+
+def _padded(batch: Sequence[Utterance], dim: int) -> tuple[Floats, Integers]:
+    """Features (N, T, F), zeros after the end, and lengths (N,)."""
+    lengths = np.array([len(u.features) for u in batch], np.int64)
+    padded = np.zeros((len(batch), int(lengths.max()), dim), np.float32)
+    for row, utterance in zip(padded, batch, strict=True):
+        row[: len(utterance.features)] = check_features(utterance.features, dim)
+    return padded, lengths
+
+
+def _errors(
+    recognizer: Recognizer, search: Search, frames: Floats, lengths: Integers, references: Sequence[str]
+) -> WordErrors:
+    start = search.start(recognizer.network, len(frames))
+    found = search.results(search.advance(recognizer.network, frames, lengths, start))
+    counts = WordErrors()
+    for nbest, reference in zip(found, references, strict=True):
+        text = recognizer.tokenizer.decode(list(nbest.best.tokens))
+        counts += count_errors(reference.split(), text.split())
+    return counts

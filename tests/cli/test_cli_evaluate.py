@@ -1,0 +1,109 @@
+"""``sottovoce evaluate`` and the blank penalty: a run's own, one that is given, several to choose from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sottovoce.cli import main as cli
+from sottovoce.training.config import parse_recipe
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+from blank_model import blank_model
+
+
+@pytest.fixture(scope="module")
+def run_folder(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose recipe froze a penalty of 2.5."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    blank_model(tones, folder / "model.safetensors")
+    recipe = parse_recipe({"name": "tones", "decoding": {"blank_penalty": 2.5}}, "test")
+    settings = {"recipe": recipe.model_dump(mode="json"), "data": str(tones), "data_hash": ""}
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    return folder
+
+
+@pytest.fixture
+def evaluate(tones: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run ``sottovoce evaluate`` on the dev tones in this process: (exit code, stdout, last line of stderr)."""
+
+    def call(model: Path, *arguments: object) -> tuple[int, str, str]:
+        command = ["sottovoce", "evaluate", model, "--data", tones, "--split", "dev", *arguments]
+        monkeypatch.setattr(sys, "argv", [str(item) for item in command])
+        code = 0
+        try:
+            cli.run()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capsys.readouterr()
+        return code, out, (err.strip().splitlines() or [""])[-1]
+
+    return call
+
+
+def test_a_run_is_decoded_as_its_recipe_says_unless_told_otherwise(evaluate, run_folder: Path) -> None:
+    figures = {}
+    for name, model, options in (
+        ("recipe", run_folder, ()),
+        ("given", run_folder, ("--blank-penalty", 0)),
+        ("file", run_folder / "model.safetensors", ()),
+        ("file given", run_folder / "model.safetensors", ("--blank-penalty", 2.5)),
+    ):
+        code, out, _ = evaluate(model, "--json", *options)
+        assert code == 0
+        figures[name] = json.loads(out)
+    assert [figures[name]["blank_penalty"] for name in figures] == [2.5, 0, 0, 2.5]
+    assert figures["recipe"] == figures["file given"] != figures["file"] == figures["given"]
+    _, text, _ = evaluate(run_folder)
+    assert text.startswith("dev: WER ") and "blank penalty 2.5" in text
+    _, text, _ = evaluate(run_folder, "--blank-penalty", 0)
+    assert "blank penalty" not in text
+
+
+def test_a_folder_with_a_model_alone_is_decoded_plainly(evaluate, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes((run_folder / "model.safetensors").read_bytes())
+    code, out, _ = evaluate(tmp_path, "--json")
+    assert code == 0 and json.loads(out)["blank_penalty"] == 0
+
+
+def test_several_penalties_give_a_line_each_and_the_best(evaluate, run_folder: Path) -> None:
+    code, out, _ = evaluate(run_folder, "--blank-penalties", "-1,0,2.5", "--json")
+    rows = json.loads(out)
+    assert code == 0 and [row["blank_penalty"] for row in rows] == [-1, 0, 2.5]
+    (best,) = [row for row in rows if row["best"]]
+    assert best["errors"] == min(row["errors"] for row in rows)
+    assert all(row["errors"] == row["substitutions"] + row["insertions"] + row["deletions"] for row in rows)
+    _, plain, _ = evaluate(run_folder, "--json")
+    assert {k: v for k, v in rows[2].items() if k != "best"}.items() <= json.loads(plain).items()
+    code, out, _ = evaluate(run_folder, "--blank-penalties", "-1,0,2.5")
+    *lines, last = out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"dev, blank penalty {p}" for p in ("-1", "0", "2.5")]
+    assert all("substitutions" in line and "insertions" in line and "deletions" in line for line in lines)
+    assert last.startswith(f"best: {best['blank_penalty']:g};")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--blank-penalties", "0,x"), "expected numbers with commas between, found 'x'"),
+        (("--blank-penalties", "1,1"), "1 is given twice"),
+        (("--blank-penalties", "0,1", "--split", "test"), "expected --split dev"),
+        (("--blank-penalties", "0,1", "--blank-penalty", "0"), "does not go with --blank-penalty"),
+        (("--blank-penalties", "0,1", "--hypotheses", "h.jsonl"), "does not go with --hypotheses"),
+        (("--blank-penalties", "0", "--split", "def"), "there is no split 'def' here"),
+        (("--blank-penalty", "nan"), "blank_penalty must be a finite number, found nan"),
+    ],
+)
+def test_mistakes_are_one_line(evaluate, run_folder: Path, arguments: tuple[str, ...], message: str) -> None:
+    code, _, err = evaluate(run_folder, *arguments)
+    assert code == 2 and err.startswith("error: ") and message in err
+
+
+def test_a_run_with_a_bad_recipe_is_refused(evaluate, run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("recipe: {name: x, decoding: {blank_penalty: much}}\ndata: d\n")
+    code, _, err = evaluate(tmp_path)
+    assert code == 2 and "config.yaml: decoding.blank_penalty" in err
