@@ -129,9 +129,7 @@ def main() -> None:
             cell = cells.record(config, seed, found, time.perf_counter() - begin)
         figures.append(cell["figures"])
         columns = ["system", "bits", "WER % of each seed", "mean", "sd", "MB", "times smaller", "pooled verdict"]
-        print_table(
-            f"{corpus}, {options.preset}, seeds 0 to {seed}", columns, table(figures, arms)
-        )
+        print_table(f"{corpus}, {options.preset}, seeds 0 to {seed}", columns, table(figures, arms))
 
 
 if __name__ == "__main__":

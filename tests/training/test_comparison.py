@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -73,31 +69,6 @@ def test_rows_are_written_and_a_second_call_goes_on(tones: Path, tmp_path: Path)
     assert [r.to_dict() for r in again] == [r.to_dict() for r in rows] and model.stat().st_mtime_ns == stamp
 
 
-def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, time\n"
-        "from concurrent.futures import ProcessPoolExecutor\n"
-        "from multiprocessing import get_context\n"
-        "from sottovoce.training.comparison import _die_with\n"
-        "if __name__ == '__main__':\n"
-        "    pool = ProcessPoolExecutor(1, get_context('spawn'), _die_with, (os.getpid(),))\n"
-        "    print(pool.submit(os.getpid).result(), flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
-    parent.kill()
-    parent.wait()
-    for _ in range(100):
-        if not _alive(worker):
-            return
-        time.sleep(0.1)
-    os.kill(worker, signal.SIGKILL)
-    pytest.fail("the worker outlived its parent")
-
-
 def _note_and_fail(job: Job, data: Path, split: str) -> None:
     """Stands for an arm: the first to run fails, the others would take long."""
     with (data / "started").open("a") as file:
@@ -115,15 +86,6 @@ def test_one_failed_arm_ends_the_command(tmp_path: Path, monkeypatch: pytest.Mon
         compare(recipe, tmp_path, Run(tmp_path / "base"), tmp_path, default_arms(recipe.compression))
     assert time.monotonic() - begin < 40  # a worker that waited for its arm would take a minute
     assert len((tmp_path / "started").read_text().splitlines()) <= 3
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    status = Path(f"/proc/{pid}/stat")
-    return not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def row(system: str, bits: int, wer: float, verdict: str, model_bytes: int = 1000) -> ResultRow:

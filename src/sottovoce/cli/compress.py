@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
 
 from sottovoce.errors import ConfigError
-from sottovoce.packed import file_sizes
+from sottovoce.packed import GROUPINGS, file_sizes
+from sottovoce.quant.spec import KINDS
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import Recipe, apply_override, parse_recipe
+from sottovoce.training.config import CompressionConfig, Recipe, apply_override, parse_recipe
 from sottovoce.training.run import Run
+
+_SCHEMES = get_args(CompressionConfig.model_fields["scheme"].annotation)
 
 
 def compress(
     run: Annotated[Path, typer.Argument(help="A run folder made by 'sottovoce train'.")],
     out: Annotated[Path, typer.Option(help="Folder for the compressed run; an interrupted one is resumed.")],
     bits: Annotated[int | None, typer.Option(min=1, max=8, help="Bits a weight.")] = None,
-    scheme: Annotated[str | None, typer.Option(help="s8bqat, linear_qat, straight_through or ptq.")] = None,
-    kind: Annotated[str | None, typer.Option(help="Levels: lloyd-max, regions, uniform or linear.")] = None,
-    grouping: Annotated[str | None, typer.Option(help="One scale per tensor, gate or row.")] = None,
+    scheme: Annotated[str | None, typer.Option(help=f"One of {', '.join(_SCHEMES)}.")] = None,
+    kind: Annotated[str | None, typer.Option(help=f"Levels: {', '.join(KINDS)}.")] = None,
+    grouping: Annotated[str | None, typer.Option(help=f"One scale for each: {', '.join(GROUPINGS)}.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override of the recipe's compression section; repeatable.")
     ] = None,

@@ -16,15 +16,15 @@ from sottovoce.frontend.settings import FeatureSettings
 from sottovoce.runtime.result import ModelInput
 
 
-def input_of(folder: str | Path) -> dict[str, Any]:
+def input_of(folder: str | Path, settings: FeatureSettings | None = None) -> dict[str, Any]:
     """The ``input`` of a model that is trained on ``folder``, as ``ModelInput.from_dict`` and the packed file take it.
 
-    What ``prepared.json`` says under ``details.input``; without it the folder holds waveforms, and the features are the
-    default ones. Raises DataError if it is not a prepared folder or says something else.
+    What ``prepared.json`` says under ``details.input``; without it the folder holds waveforms, and the features are
+    those of ``settings``, by default the ones that sherpa-onnx computes. Raises DataError if it is not a prepared folder or says something else.
     """
     found = load_prepared(folder).details.get("input")
     if found is None:
-        return {"kind": "waveform", **FeatureSettings().to_dict()}
+        return {"kind": "waveform", **(settings or FeatureSettings()).to_dict()}
     try:
         ModelInput.from_dict(found)
     except (FormatError, TypeError, ValueError) as error:

@@ -117,7 +117,7 @@ def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> RnntModule:
 def plan_for(settings: CompressionConfig, model: torch.nn.Module) -> BitPlan:
     """The plan that a recipe's compression section describes."""
     kind = settings.kind or _KINDS.get(settings.scheme)
-    return BitPlan.uniform(model, settings.bits, kind=kind, grouping=settings.grouping)
+    return BitPlan.uniform(model, settings.bits, kind=kind, grouping=settings.grouping, zero=settings.zero)
 
 
 def scheme_for(settings: CompressionConfig) -> Scheme:

@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from multiprocessing import active_children, get_context
 from pathlib import Path
 
 from sottovoce.evaluation.hypotheses import Hypothesis
@@ -19,6 +14,7 @@ from sottovoce.training.arms import Job, carry_out
 from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.run import Run, write_file
 from sottovoce.training.scoring import scored_once
+from sottovoce.training.workers import Task, run_tasks
 
 CONTROL = "fp32"
 
@@ -54,7 +50,7 @@ def default_arms(section: CompressionConfig, widths: Iterable[int] = (5, 4, 3)) 
 def _section(section: CompressionConfig, scheme: str, bits: int) -> CompressionConfig:
     changes: dict[str, object] = {"bits": bits, "scheme": scheme}
     if scheme != section.scheme:  # another scheme has options, levels and scales of its own
-        changes |= {"options": {}, "kind": None, "grouping": "tensor"}
+        changes |= {"options": {}, "kind": None, "grouping": "tensor", "zero": None}
     return section.model_copy(update=changes)
 
 
@@ -71,32 +67,19 @@ def compare(
 ) -> list[ResultRow]:
     """Train and score every arm, ``workers`` at a time with one thread each, and write ``out/results.json``.
 
-    Finished arms are taken as they are. Arms that round the control come last; ``done`` is called with each name.
+    Finished arms are taken as they are; ``done`` is called with each name.
     """
     jobs = {arm.name: job_of(arm, recipe, data, base, out) for arm in arms}
-    with ProcessPoolExecutor(workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
-        try:
-            for name in _in_order(pool, workers, arms, jobs, data, split):
-                done(name)
-        except BaseException:  # one arm failed, or the user has had enough: files are written whole, so nothing waits
-            for worker in active_children():
-                worker.kill()
-            raise
+    tasks = [
+        Task(arm.name, _train_and_score, (jobs[arm.name], data, split), frozenset([CONTROL] if arm.rounds else []))
+        for arm in arms
+    ]
+    for name, _ in run_tasks(tasks, workers):
+        done(name)
     systems = [_system(arm, jobs[arm.name], data, split, recipe.seed) for arm in arms]
     rows = result_rows(systems, split, CONTROL)
     write_file(out / "results.json", json.dumps([row.to_dict() for row in rows], indent=1, allow_nan=False) + "\n")
     return rows
-
-
-def _die_with(parent: int) -> None:
-    """End this worker when its parent is gone: a killed command must leave nobody writing into its folder."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def job_of(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
@@ -105,26 +88,6 @@ def job_of(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
     start = base.fork if recipe.fork_epoch is not None else base.module
     module = control.module if arm.rounds else start
     return Job(recipe, data, base.folder, module, out / "arms" / arm.name, arm.compression, recipe.seed)
-
-
-def _in_order(
-    pool: ProcessPoolExecutor, workers: int, arms: list[Arm], jobs: dict[str, Job], data: Path, split: str
-) -> Iterator[str]:
-    """Names of the arms as they finish: trained arms first, the control at their head, then those that round it.
-
-    No more jobs are handed out than there are workers, so that a failure leaves none waiting.
-    """
-    for rounded in (False, True):
-        due = [arm.name for arm in arms if arm.rounds == rounded]
-        running: dict[Future[None], str] = {}
-        while due or running:
-            while due and len(running) < workers:
-                name = due.pop(0)
-                running[pool.submit(_train_and_score, jobs[name], data, split)] = name
-            finished, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                future.result()
-                yield running.pop(future)
 
 
 def _train_and_score(job: Job, data: Path, split: str) -> None:

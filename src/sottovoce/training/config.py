@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from sottovoce.data.datamodule import DataConfig
 from sottovoce.data.tokenizer import KINDS as TOKENIZER_KINDS
 from sottovoce.errors import ConfigError, FormatError
+from sottovoce.frontend.settings import FeatureSettings
 from sottovoce.packed import GROUPINGS, RnntArchitecture
 from sottovoce.quant.spec import KINDS
 
@@ -71,6 +72,7 @@ class CompressionConfig(Section):
     bits: int = Field(default=5, ge=1, le=8)
     kind: Literal[KINDS] | None = None  # type: ignore[valid-type]
     grouping: Literal[GROUPINGS] = "tensor"  # type: ignore[valid-type]
+    zero: bool | None = Field(default=None, description="whether zero is a level; by default the kind decides")
     scheme: Literal["s8bqat", "gq", "linear_qat", "straight_through", "ptq"] = "s8bqat"
     options: dict[str, Any] = Field(default_factory=dict)
     float_dtype: Literal["float16", "float32"] = "float16"
@@ -86,19 +88,28 @@ class DecodingConfig(Section):
 
 
 class Recipe(Section):
-    """One experiment. ``corpus`` names what ``data prepare`` makes for it and with which options; ``model`` holds sizes
-    of ``RnntArchitecture``."""
+    """One experiment. ``corpus`` names what ``data prepare`` makes for it and with which options; ``features`` are
+    computed from waveforms (a corpus of features is taken as it is); ``model`` holds sizes of ``RnntArchitecture``."""
 
     name: str
     seed: int = 0
     corpus: dict[str, Any] = Field(default_factory=dict)
     tokenizer: TokenizerConfig = TokenizerConfig()
+    features: FeatureSettings = FeatureSettings()
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
     training: TrainingConfig = TrainingConfig()
     phase: PhaseConfig = PhaseConfig()
     compression: CompressionConfig = CompressionConfig()
     decoding: DecodingConfig = DecodingConfig()
+
+    @field_validator("features", mode="before")
+    @classmethod
+    def _features(cls, value: Any) -> Any:
+        try:
+            return FeatureSettings.from_dict(value) if isinstance(value, dict) else value
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("features: ")) from error
 
     @field_validator("data", mode="before")
     @classmethod

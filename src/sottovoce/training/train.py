@@ -45,12 +45,13 @@ def train(
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
     tokenizer = _tokenizer(recipe, data_folder, run)
-    model_input = input_of(data_folder)
+    model_input = input_of(data_folder, recipe.features)
     architecture = recipe.architecture(ModelInput.from_dict(model_input).dim, tokenizer.vocabulary)
     data = SpeechDataModule(
         data_folder,
         tokenizer,
-        config=replace(recipe.data, seed=recipe.seed),
+        ModelInput.from_dict(model_input),
+        replace(recipe.data, seed=recipe.seed),
         min_frames=architecture.subsampling,
     )
     module = RnntModule(architecture, tokenizer, recipe.training, recipe.phase)

@@ -1,0 +1,190 @@
+"""Arms of a training comparison as cells: what the tables of S8BQAT on recognizers share.
+
+A plan file (YAML) names corpora, with the recipe of each and the folds that it is prepared in, and arms, with the
+compression section of each. One cell is one arm on one fold and seed, judged by running its packed file.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cells import Cells
+
+from sottovoce.data.prepare import prepare
+from sottovoce.evaluation.hypotheses import Hypothesis
+from sottovoce.evaluation.mapsswe import mapsswe
+from sottovoce.evaluation.results import score_hypotheses
+from sottovoce.evaluation.wer import total
+from sottovoce.packed import file_sizes
+from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.comparison import CONTROL, Arm, job_of
+from sottovoce.training.config import CompressionConfig, Recipe, load_recipe
+from sottovoce.training.run import Run
+from sottovoce.training.scoring import loss_per_token, scored_once
+from sottovoce.training.train import train
+from sottovoce.training.workers import Task
+
+DATA_SEED = 0  # every seed trains on the same corpus and is scored on the same utterances
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """``folds``: values of one option of its preparation, each a fold of its own; none gives a single fold."""
+
+    name: str
+    source: Path | None
+    recipe: Path
+    fold_option: str | None = None
+    folds: tuple[str, ...] = ("",)
+    base_hours: float = 0.1
+    arm_hours: float = 0.1
+
+
+@dataclass(frozen=True)
+class Place:
+    """One 32-bit training, from which all arms of its fold and seed fork; at its snapshot, or when it has converged."""
+
+    corpus: Corpus
+    fold: str
+    seed: int
+    snapshot: bool
+    work: Path
+    quick: bool = False
+
+    @property
+    def name(self) -> str:
+        return "/".join([self.corpus.name, *([self.fold] if self.fold else []), f"seed {self.seed}"])
+
+    @property
+    def data(self) -> Path:
+        return self.work / "data" / f"{self.corpus.name}{'-' + self.fold if self.fold else ''}"
+
+    @property
+    def folder(self) -> Path:
+        return self.work / self.data.name / f"seed-{self.seed}"
+
+    def recipe(self, *, of_base: bool = False) -> Recipe:
+        """The recipe of the 32-bit training, or of the arms, which differ where they start from the converged model."""
+        changes = [f"seed={self.seed}"]
+        if self.quick:
+            changes += ["phase.epochs=2", "compression.phase.epochs=1"]
+        if not self.snapshot and not of_base:
+            changes += ["compression.fork_at=null"]
+        return load_recipe(self.corpus.recipe, changes)
+
+
+def load_plan(path: Path, sources: list[str]) -> tuple[list[Corpus], dict[str, Any]]:
+    """Corpora named in ``sources`` (NAME or NAME:DIR), and the rest of the plan file."""
+    plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+    known = plan.pop("corpora")
+    corpora = []
+    for item in sources:
+        name, _, folder = item.partition(":")
+        if name not in known:
+            raise SystemExit(f"--data {item}: expected one of {', '.join(known)} as NAME or NAME:DIR")
+        entry = known[name]
+        recipe = load_path(entry["recipe"])
+        folds = tuple(entry.get("folds", {"": [""]}).items())
+        (option, values), *_ = folds
+        hours = {key: float(entry[key]) for key in ("base_hours", "arm_hours")}
+        source = Path(folder) if folder else None
+        corpora.append(Corpus(name, source, recipe, option or None, tuple(values), **hours))
+    return corpora, plan
+
+
+def load_path(name: str) -> Path:
+    """A recipe of the repository, by its name."""
+    return Path(__file__).parent.parent / "recipes" / f"{name}.yaml"
+
+
+def arm_of(name: str, settings: dict[str, Any], bits: int) -> Arm:
+    """An arm of the plan at so many bits."""
+    return Arm(name, CompressionConfig(**{**settings, "bits": bits}))
+
+
+def cell_config(place: Place, arm: Arm, split: str) -> dict[str, Any]:
+    """What names a cell. The recipe goes in as its file's text: new options with defaults leave old cells valid."""
+    return {
+        "corpus": place.corpus.name,
+        "fold": place.fold,
+        "start": "snapshot" if place.snapshot else "converged",
+        "quick": place.quick,
+        "split": split,
+        "recipe": hashlib.sha256(place.corpus.recipe.read_bytes()).hexdigest()[:12],
+        "system": arm.system,
+        "bits": arm.bits,
+        "compression": arm.compression.model_dump(mode="json", exclude_unset=True) if arm.compression else None,
+    }
+
+
+def tasks_of(place: Place, arms: list[Arm], cells: Cells, split: str) -> Iterator[Task]:
+    """What is still to be done here: the base and the control, then each arm."""
+    due = [arm for arm in arms if cells.done(cell_config(place, arm, split), place.seed) is None]
+    if not due:
+        return
+    label = f"{place.name}, {'snapshot' if place.snapshot else 'converged'}"
+    base = f"{place.name}: 32-bit training"
+    yield Task(base, train_base, (place,))
+    control = f"{label}: {CONTROL}"
+    if all(arm.name != CONTROL for arm in due):
+        due = [Arm(CONTROL, None), *due]  # others are paired with its hypotheses
+    for arm in due:
+        needs = {base} if arm.name == CONTROL else {base, control}
+        yield Task(f"{label}: {arm.name}", run_arm, (place, arm, split), frozenset(needs))
+
+
+def train_base(place: Place) -> None:
+    """Prepare the data and train in 32 bits, one thread."""
+    recipe = place.recipe(of_base=True)
+    options = dict(recipe.corpus.get("options", {}))
+    if place.corpus.fold_option:
+        options[place.corpus.fold_option] = place.fold
+    prepare(place.corpus.name, place.corpus.source, place.data, options, seed=DATA_SEED)
+    train(recipe, place.data, place.folder / "base", threads=1, progress=False)
+
+
+def run_arm(place: Place, arm: Arm, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
+    """Train and score an arm: the cell's configuration, seed, figures and seconds."""
+    begin = time.perf_counter()
+    control = _job(place, Arm(CONTROL, None))
+    job = _job(place, arm)
+    model = carry_out(job)
+    found = _hypotheses(job, split, job.recipe.decoding.blank_penalty)
+    figures = _counts(found) | {"loss_per_token": loss_per_token(model, place.data, split)}
+    sizes = file_sizes(model)
+    figures |= {"model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes}
+    if arm.name == CONTROL:
+        figures["speakers"] = [h.speaker for h in found]
+        figures["words_each"] = [s.errors.words for s in score_hypotheses(found)]
+        figures["without_blank_penalty"] = _counts(_hypotheses(job, split, 0.0))
+    else:
+        paired = _hypotheses(control, split, job.recipe.decoding.blank_penalty)
+        texts = ({h.id: h.text for h in hypotheses} for hypotheses in (found, paired))
+        figures["mapsswe_p"] = mapsswe({h.id: h.reference or "" for h in found}, *texts).p
+    return cell_config(place, arm, split), place.seed, figures, time.perf_counter() - begin
+
+
+def _job(place: Place, arm: Arm) -> Job:
+    folder = place.folder / ("snapshot" if place.snapshot else "converged")
+    return job_of(arm, place.recipe(), place.data, Run(place.folder / "base"), folder)
+
+
+def _hypotheses(job: Job, split: str, penalty: float) -> list[Hypothesis]:
+    return scored_once(Run(job.folder).model, job.data, split, job.folder / f"{split}.jsonl", blank_penalty=penalty)
+
+
+def _counts(found: list[Hypothesis]) -> dict[str, Any]:
+    scored = score_hypotheses(found)
+    counts = total(scored)
+    return {
+        "wer": round(counts.wer, 4),
+        "words": counts.words,
+        "substitutions": counts.substitutions,
+        "insertions": counts.insertions,
+        "deletions": counts.deletions,
+        "errors": [s.errors.errors for s in scored],
+    }

@@ -1,0 +1,237 @@
+"""What low bits cost a streaming RNN-T, and which method keeps it: every arm forks from one snapshot.
+
+    python benchmarks/s8bqat_rnnt.py --data fsdd:DIR --data an4:DIR --data synth [--start snapshot|converged]
+        [--seeds 3] [--split test|dev] [--plan FILE] [--quick] [--work DIR] [--results FILE] [--table]
+
+Arms and their settings are those of benchmarks/s8bqat_rnnt.yaml, frozen before a test set was scored. ``snapshot``: all
+arms fork at a quarter of the 32-bit schedule and train the rest of it with the same batches, rates and steps.
+``converged``: they fork from the finished model and train the recipe's compression phase, the control too. Arms that
+the plan calls headline run on all seeds, the others on seed 0. Scores are those of packed files run with int8
+activations. Verdicts pool seeds, folds and corpora: errors are averaged over seeds, speakers and seeds are drawn.
+Finished cells are not run again; ``--table`` only prints them.
+"""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from arms import Corpus, Place, arm_of, cell_config, load_plan, tasks_of, train_base
+from cells import Cells, print_machine, print_table
+
+from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
+from sottovoce.evaluation.noninferiority import Verdict, holm, verdict, wer_margin
+from sottovoce.training.comparison import CONTROL, Arm
+from sottovoce.training.workers import Task, run_tasks
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Results:
+    """Figures by corpus, fold, arm and seed, as far as they are there."""
+
+    cells: Cells
+    places: tuple[Place, ...]
+    split: str
+
+    def figures(self, corpus: Corpus, fold: str, seed: int, arm: Arm) -> dict[str, Any] | None:
+        place = next(p for p in self.places if (p.corpus, p.fold, p.seed) == (corpus, fold, seed))
+        row = self.cells.done(cell_config(place, arm, self.split), seed)
+        return None if row is None else row["figures"]
+
+    def seeds(self, corpora: Sequence[Corpus], arm: Arm) -> list[int]:
+        """Seeds for which the arm is there on every fold of every corpus, and its control too."""
+        control = Arm(CONTROL, None)
+        return [
+            seed
+            for seed in sorted({place.seed for place in self.places})
+            if all(
+                self.figures(corpus, fold, seed, one) is not None
+                for corpus in corpora
+                for fold in corpus.folds
+                for one in (arm, control)
+            )
+        ]
+
+    def joined(self, corpora: Sequence[Corpus], seed: int, arm: Arm, key: str) -> list[Any]:
+        """A figure a test utterance, over folds and corpora in their order."""
+        found: list[Any] = []
+        for corpus in corpora:
+            for fold in corpus.folds:
+                figures = self.figures(corpus, fold, seed, arm) or {}
+                values = figures[key]
+                found += [f"{corpus.name} {value}" for value in values] if key == "speakers" else values
+        return found
+
+    def wer(self, corpus: Corpus, seed: int, arm: Arm) -> float:
+        """Percent, all folds together."""
+        words = sum(self.joined([corpus], seed, Arm(CONTROL, None), "words_each"))
+        return 100.0 * sum(self.joined([corpus], seed, arm, "errors")) / words
+
+    def judged(self, corpora: Sequence[Corpus], arm: Arm) -> tuple[Verdict, int] | None:
+        """The verdict over all of these corpora, and the seeds that it rests on."""
+        seeds = self.seeds(corpora, arm)
+        if not seeds:
+            return None
+        control = Arm(CONTROL, None)
+        speakers = self.joined(corpora, seeds[0], control, "speakers")
+        ids = [str(i) for i in range(len(speakers))]
+        clusters = cluster_ids(ids, dict(zip(ids, speakers, strict=True)))
+        errors = [
+            np.array([self.joined(corpora, seed, one, "errors") for seed in seeds], float) for one in (control, arm)
+        ]
+        return verdict(relative_difference(errors[0], errors[1], clusters), wer_margin(arm.bits)), len(seeds)
+
+
+def table(results: Results, corpora: list[Corpus], arms: list[Arm], real: list[Corpus]) -> list[list[str]]:
+    """One line an arm: WER on each corpus (mean and deviation over seeds), size, and the verdicts."""
+    adjusted = _holm(results, corpora, arms)
+    lines = []
+    for arm in arms:
+        line = [arm.system, str(arm.bits)]
+        for corpus in corpora:
+            wers = [results.wer(corpus, seed, arm) for seed in results.seeds([corpus], arm)]
+            spread = f" ± {statistics.stdev(wers):.2f}" if len(wers) > 1 else ""
+            line.append(f"{statistics.mean(wers):.2f}{spread}" if wers else "")
+        line.append(_ratio(results, corpora, arm))
+        for group in (corpora, real):
+            judged = results.judged(group, arm) if arm.name != CONTROL and group else None
+            line.append(_sentence(judged))
+        line.append("" if arm.name not in adjusted else f"{adjusted[arm.name]:.3f}")
+        lines.append(line)
+    return lines
+
+
+def _ratio(results: Results, corpora: list[Corpus], arm: Arm) -> str:
+    for corpus in corpora:
+        figures = results.figures(corpus, corpus.folds[0], 0, arm)
+        if figures:
+            return f"{figures['fp32_bytes'] / figures['model_bytes']:.1f}"
+    return ""
+
+
+def _sentence(judged: tuple[Verdict, int] | None) -> str:
+    if judged is None:
+        return ""
+    found, seeds = judged
+    return (
+        f"{found.kind} ({100 * found.relative_difference:+.1f} %, upper {100 * found.upper:+.1f} %, "
+        f"sees {100 * found.smallest_detectable:.1f} %, {seeds} seed{'s' * (seeds > 1)})"
+    )
+
+
+def _holm(results: Results, corpora: list[Corpus], arms: list[Arm]) -> dict[str, float]:
+    """MAPSSWE's p of seed 0, the smallest over folds and corpora times their number, corrected over the table."""
+    found: dict[str, float] = {}
+    for arm in arms:
+        values = [
+            figures["mapsswe_p"]
+            for corpus in corpora
+            for fold in corpus.folds
+            if arm.name != CONTROL and (figures := results.figures(corpus, fold, 0, arm)) is not None
+        ]
+        if values:
+            found[arm.name] = min(1.0, min(values) * len(values))
+    return dict(zip(found, holm(list(found.values())).tolist(), strict=True))
+
+
+def arms_of(plan: dict[str, Any]) -> tuple[list[Arm], list[Arm]]:
+    """All arms of the plan, and the headline ones, the control and int8 among them."""
+    arms = [Arm(CONTROL, None), arm_of("int8", plan["int8"], 8)]
+    headline = list(arms)
+    for bits in plan["widths"]:
+        for name, settings in plan["arms"].items():
+            arm = arm_of(name, settings, bits)
+            arms.append(arm)
+            if name in plan["headline"]:
+                headline.append(arm)
+    return arms, headline
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", action="append", required=True, help="NAME, or NAME:DIR; repeatable")
+    parser.add_argument("--start", choices=("snapshot", "converged"), default="snapshot")
+    parser.add_argument("--plan", type=Path, default=HERE / "s8bqat_rnnt.yaml")
+    parser.add_argument("--split", choices=("test", "dev"), default="test")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one fold and seed, two epochs: checks the script only")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"))
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
+    options = parser.parse_args()
+    corpora, plan = load_plan(options.plan, options.data)
+    if options.quick:
+        corpora = [corpora[0]]
+    arms, headline = arms_of(plan)
+    seeds = range(1 if options.quick else options.seeds)
+    snapshot = options.start == "snapshot"
+    places = tuple(
+        Place(corpus, fold, seed, snapshot, options.work / ("quick" if options.quick else "full"), options.quick)
+        for seed in seeds
+        for corpus in corpora
+        for fold in (corpus.folds[:1] if options.quick else corpus.folds)
+    )
+    cells = Cells(options.results)
+    results = Results(cells, places, options.split)
+    if not options.table:
+        run(places, arms, headline, cells, options)
+    show(results, corpora, arms, plan.get("real", []), options)
+
+
+def run(
+    places: Sequence[Place], arms: list[Arm], headline: list[Arm], cells: Cells, options: argparse.Namespace
+) -> None:
+    """Do what is still to be done: headline arms of seed 0, its other arms, then headline arms of further seeds."""
+    rest = [arm for arm in arms if arm not in headline]
+    first, further = [p for p in places if p.seed == 0], [p for p in places if p.seed > 0]
+    order = [(p, headline) for p in first] + [(p, rest) for p in first] + [(p, headline) for p in further]
+    tasks: dict[str, Task] = {}
+    hours = 0.0
+    for place, due in order:
+        for task in tasks_of(place, due, cells, options.split):
+            if task.name not in tasks:
+                hours += place.corpus.base_hours if task.run is train_base else place.corpus.arm_hours
+                tasks[task.name] = task
+    print(f"estimated: {hours * (0.1 if options.quick else 1):.1f} CPU hours, {len(tasks)} tasks", flush=True)
+    print_machine()
+    for name, result in run_tasks(list(tasks.values()), options.workers):
+        print(f"{name}: {record(cells, result)}", flush=True)
+
+
+def record(cells: Cells, result: tuple[dict[str, Any], int, dict[str, Any], float] | None) -> str:
+    """Keep a finished cell, and say what it found; a 32-bit training is no cell."""
+    if result is None:
+        return "done"
+    config, seed, figures, seconds = result
+    if cells.done(config, seed) is None:
+        cells.record(config, seed, figures, seconds)
+    return f"WER {figures['wer']:.2f} %, {figures['loss_per_token']:.4f} nats a token, {seconds:.0f} s"
+
+
+def show(
+    results: Results, corpora: list[Corpus], arms: list[Arm], real: list[str], options: argparse.Namespace
+) -> None:
+    """The table of what is there, and what the blank penalty gives the control."""
+    spoken = [corpus for corpus in corpora if corpus.name in real]
+    columns = ["system", "bits", *(f"{c.name}: WER %" for c in corpora), "times smaller"]
+    columns += ["all corpora", "real speech", "p (Holm)"]
+    title = f"{options.start}, {options.split}"
+    print_table(title, columns, table(results, corpora, arms, spoken if len(spoken) < len(corpora) else []))
+    for corpus in corpora:
+        for fold in corpus.folds:
+            for seed in results.seeds([corpus], Arm(CONTROL, None)):
+                figures = results.figures(corpus, fold, seed, Arm(CONTROL, None)) or {}
+                plain = figures["without_blank_penalty"]
+                counts = ", ".join(f"{plain[key]} {key}" for key in ("substitutions", "insertions", "deletions"))
+                place = f"{corpus.name}{' ' + fold if fold else ''}, seed {seed}"
+                print(f"{place}: fp32 {figures['wer']:.2f} %, without blank penalty {plain['wer']:.2f} % ({counts})")
+
+
+if __name__ == "__main__":
+    main()
