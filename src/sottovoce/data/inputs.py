@@ -20,7 +20,8 @@ def input_of(folder: str | Path, settings: FeatureSettings | None = None) -> dic
     """The ``input`` of a model that is trained on ``folder``, as ``ModelInput.from_dict`` and the packed file take it.
 
     What ``prepared.json`` says under ``details.input``; without it the folder holds waveforms, and the features are
-    those of ``settings``, by default the ones that sherpa-onnx computes. Raises DataError if it is not a prepared folder or says something else.
+    those of ``settings``, by default the ones that sherpa-onnx computes. Raises DataError if it is not a prepared
+    folder or says something else.
     """
     found = load_prepared(folder).details.get("input")
     if found is None:
