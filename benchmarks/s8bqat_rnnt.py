@@ -14,7 +14,7 @@ Finished cells are not run again; ``--table`` only prints them.
 import argparse
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ def main() -> None:
     options = parser.parse_args()
     corpora, plan = load_plan(options.plan, options.data)
     if options.quick:
-        corpora = [corpora[0]]
+        corpora = [replace(corpora[0], folds=corpora[0].folds[:1])]
     arms, headline = arms_of(plan)
     seeds = range(1 if options.quick else options.seeds)
     snapshot = options.start == "snapshot"
@@ -175,7 +175,7 @@ def main() -> None:
         Place(corpus, fold, seed, snapshot, options.work / ("quick" if options.quick else "full"), options.quick)
         for seed in seeds
         for corpus in corpora
-        for fold in (corpus.folds[:1] if options.quick else corpus.folds)
+        for fold in corpus.folds
     )
     cells = Cells(options.results)
     results = Results(cells, places, options.split)

@@ -8,12 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from sottovoce.cli import main as cli
 from sottovoce.packed import load_model
+from sottovoce.quant.spec import KINDS
+from sottovoce.training.arms import _SCHEMES
+from sottovoce.training.config import parse_recipe
+from sottovoce.training.run import file_hash
+from sottovoce.training.train import train
 
 TINY = {
     "name": "tiny",
@@ -128,6 +134,62 @@ def test_a_run_that_never_finished_is_not_compressed(run, tones: Path, recipe_fi
     assert code == 2 and "module.safetensors: missing" in err
 
 
+@pytest.fixture(scope="module")
+def forking_run(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three epochs, with a snapshot after the first."""
+    folder = tmp_path_factory.mktemp("forking") / "base"
+    recipe = {**TINY, "phase": {**TINY["phase"], "epochs": 3}}
+    recipe["compression"] = {**TINY["compression"], "fork_at": 0.3}
+    train(parse_recipe(recipe, "test"), tones, folder, threads=1, progress=False)
+    return folder
+
+
+def started_from(arm: Path) -> str:
+    """Hash of the weights that an arm started from."""
+    return yaml.safe_load((arm / "config.yaml").read_text())["module"]
+
+
+def epochs_of(arm: Path) -> list[int]:
+    return [json.loads(line)["epoch"] for line in (arm / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_compression_forks_from_the_snapshot_or_starts_from_the_end(run, forking_run: Path, tmp_path: Path) -> None:
+    forked, ended = tmp_path / "forked", tmp_path / "ended"
+    code, out, err = run("compress", forking_run, "--out", forked, "--bits", 4, "--threads", 1)
+    assert code == 0 and "x smaller" in out, err
+    assert started_from(forked) == file_hash(forking_run / "fork.ckpt")
+    assert epochs_of(forked) == [2, 3]  # the rest of the schedule
+    code, _, err = run("compress", forking_run, "--out", ended, "--bits", 4, "--set", "fork_at=null", "--threads", 1)
+    assert code == 0, err
+    assert started_from(ended) == file_hash(forking_run / "module.safetensors")
+    assert epochs_of(ended) == [1]  # compression.phase
+
+
+def test_rounding_alone_takes_the_end_of_a_forking_run(run, forking_run: Path, tmp_path: Path) -> None:
+    arm = tmp_path / "ptq"
+    code, _, err = run("compress", forking_run, "--out", arm, "--scheme", "ptq", "--bits", 8, "--threads", 1)
+    assert code == 0, err
+    assert started_from(arm) == file_hash(forking_run / "module.safetensors") and not (arm / "metrics.jsonl").exists()
+    base, rounded = load_model(forking_run / "model.safetensors"), load_model(arm / "model.safetensors")
+    for name in rounded.tensors:
+        whole = base.decode(name)
+        assert np.abs(rounded.decode(name) - whole).max() <= 0.02 * np.abs(whole).max(), name
+
+
+def test_a_fork_that_the_training_did_not_keep_is_refused(run, forking_run: Path, tmp_path: Path) -> None:
+    code, _, err = run("compress", forking_run, "--out", tmp_path / "x", "--set", "fork_at=0.6")
+    assert code == 2 and not (tmp_path / "x").exists()
+    assert err.strip().splitlines() == [
+        f"error: {forking_run}: expected compression.fork_at as in its own training (0.3), found 0.6"
+    ]
+    code, _, err = run("compress", forking_run, "--out", tmp_path / "x", "--set", "phase.epochs=7")
+    assert code == 2 and "compression.phase is for the trained model" in err and not (tmp_path / "x").exists()
+    without = tmp_path / "without"
+    shutil.copytree(forking_run, without, ignore=shutil.ignore_patterns("fork.ckpt", "checkpoints"))
+    code, _, err = run("compress", without, "--out", tmp_path / "x")
+    assert code == 2 and "fork.ckpt: missing" in err.strip().splitlines()[-1]
+
+
 def test_help_lists_every_command_and_each_has_an_example(run) -> None:
     code, out, _ = run("--help")
     assert code == 0
@@ -136,6 +198,13 @@ def test_help_lists_every_command_and_each_has_an_example(run) -> None:
         arguments = ("data", "prepare", "--help") if name == "data" else (name, "--help")
         code, text, _ = run(*arguments)
         assert code == 0 and "sottovoce " + " ".join(arguments[:-1]) in " ".join(text.split()), name
+
+
+def test_help_names_every_scheme_and_kind(run) -> None:
+    code, text, _ = run("compress", "--help")
+    assert code == 0
+    for name in (*_SCHEMES, *KINDS):
+        assert name in text, name
 
 
 def test_a_group_alone_shows_its_help(run) -> None:

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from corpus_files import WORDS, digits_corpus
 
-from sottovoce.data.corpora.fsdd import Recording, join, prepare_fsdd
+from sottovoce.data.corpora.fsdd import Recording, _split, join, prepare_fsdd
 from sottovoce.data.prepared import load_cuts
 from sottovoce.errors import ConfigError, DataError
 
@@ -43,6 +43,34 @@ def test_the_official_split_goes_by_index_and_says_that_speakers_are_shared(tmp_
     assert prepared.details["speakers_shared_between_splits"] is True
     assert prepared.details["recordings"] == {"train": 40, "dev": 100, "test": 100}
     assert words(tmp_path / "out", "test") == {(name, word): 5 for name in ("ann", "bob") for word in WORDS}
+
+
+@pytest.mark.parametrize(("test", "recordings"), [(None, 1), ("ann, cat", 2)])
+def test_recordings_of_the_training_speakers_can_be_dev(tmp_path: Path, test: str | None, recordings: int) -> None:
+    source = digits_corpus(tmp_path / "fsdd", ("ann", "bob", "cat", "dan"), 3)
+    options = {"test_speakers": test, "dev_recordings": recordings, "train_strings": 60}
+    prepared = prepare_fsdd(source, tmp_path / "out", **options)  # type: ignore[arg-type]
+    held_out = test.split(", ") if test else ["dan"]
+    rest = [name for name in ("ann", "bob", "cat", "dan") if name not in held_out]
+    assert prepared.details["speakers"] == {"train": rest, "dev": rest, "test": held_out}
+    assert words(tmp_path / "out", "dev") == {(name, word): recordings for name in rest for word in WORDS}
+    assert words(tmp_path / "out", "test") == {(name, word): 3 for name in held_out for word in WORDS}
+    assert {speaker for speaker, _ in words(tmp_path / "out", "train")} == set(rest)
+
+
+def test_no_recording_is_in_dev_and_in_train() -> None:
+    recordings = [
+        Recording(digit, name, index, np.zeros(1, np.float32))
+        for digit in range(10)
+        for name in ("ann", "bob", "cat")
+        for index in (7, 3, 11, 5)
+    ]
+    parts = _split(recordings, {"split": "speakers", "dev_recordings": 2, "test_speakers": ("bob",)})
+    names = {split: {(r.digit, r.speaker, r.index) for r in found} for split, found in parts.items()}
+    every = [(digit, name) for digit in range(10) for name in ("ann", "cat")]
+    assert names["dev"] == {(*pair, index) for pair in every for index in (3, 5)}  # the first by index
+    assert names["train"] == {(*pair, index) for pair in every for index in (7, 11)}
+    assert names["test"] == {(digit, "bob", index) for digit in range(10) for index in (3, 5, 7, 11)}
 
 
 def audio_bytes(folder: Path) -> dict[str, bytes]:
@@ -94,6 +122,10 @@ def test_damaged_recordings_are_skipped_or_refused(tmp_path: Path) -> None:
         ({"test_speakers": ["eve"]}, "no speaker 'eve'; found ann, bob, cat"),
         ({"test_speakers": ["ann"], "dev_speakers": ["ann"]}, "cannot be in test and dev"),
         ({"test_speakers": ["ann"], "split": "official"}, "goes by index"),
+        ({"dev_recordings": 1, "dev_speakers": ["ann"]}, "leave out dev_speakers and 'official'"),
+        ({"dev_recordings": 1, "split": "official"}, "leave out dev_speakers and 'official'"),
+        ({"dev_recordings": 1, "test_speakers": ["eve"]}, "no speaker 'eve'; found ann, bob, cat"),
+        ({"dev_recordings": -1}, "dev_recordings"),
         ({"train_strings": 0}, "train_strings"),
         ({"speeds": [0.1]}, "speeds"),
         ({"seed": -1}, "seed"),

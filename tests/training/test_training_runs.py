@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.numpy import load_file
 
 from sottovoce.errors import ConfigError
@@ -110,12 +111,18 @@ def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, reci
     tuned = recipe.model_copy(update={"decoding": DecodingConfig(blank_penalty=1.5)})  # decoding trains nothing
     train(tuned, tones, tmp_path / "run", progress=False)
     assert run.model.stat().st_mtime_ns == stamp and Run.open(tmp_path / "run")[1].decoding.blank_penalty == 1.5
+    config = tmp_path / "run" / "config.yaml"  # as an earlier version left it, without an option of today's
+    settings = yaml.safe_load(config.read_text())
+    del settings["recipe"]["features"], settings["recipe"]["compression"]["zero"]
+    config.write_text(yaml.safe_dump(settings))
+    train(tuned, tones, tmp_path / "run", progress=False)
+    assert run.model.stat().st_mtime_ns == stamp
     other = recipe.model_copy(update={"seed": 5})
     with pytest.raises(ConfigError, match=r"recipe\.seed was 0, now 5"):
         train(other, tones, tmp_path / "run", progress=False)
 
 
-@pytest.mark.parametrize("scheme", ["s8bqat", "linear_qat", "straight_through"])
+@pytest.mark.parametrize("scheme", ["s8bqat", "gq", "linear_qat", "straight_through"])
 def test_an_interrupted_arm_ends_where_an_uninterrupted_one_does(
     tones: Path, recipe: Recipe, tmp_path: Path, kill_at, scheme: str
 ) -> None:

@@ -46,6 +46,11 @@ def compress(
             f"{run}: expected compression.fork_at as in its own training ({made_by.compression.fork_at}), "
             f"found {recipe.compression.fork_at}"
         )
+    if forks and recipe.compression.phase != made_by.compression.phase:
+        raise ConfigError(
+            f"{run}: compression.phase is for the trained model; this recipe forks at {recipe.compression.fork_at} of "
+            "its training and goes on with the rest of it (--set fork_at=null starts from the end)"
+        )
     start = trained.fork if forks else trained.module
     for needed in (trained.model, trained.module, start):
         if not needed.is_file():

@@ -43,7 +43,7 @@ class Run:
         config = folder / "config.yaml"
         settings = json.loads(json.dumps(settings))
         if config.exists():
-            difference = _difference(_deciding(_read_yaml(config)), _deciding(settings))
+            difference = _difference(_deciding(_read_yaml(config), config), _deciding(settings, config))
             if difference:
                 raise ConfigError(
                     f"{folder}: begun with other settings: {difference}; choose another --out or delete the folder"
@@ -88,12 +88,16 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _deciding(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings without the recipe's decoding section, which changes no weight: it is chosen once the run is trained."""
+def _deciding(settings: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Settings without the recipe's decoding section, which changes no weight: it is chosen once the run is trained.
+
+    Options that a recipe of an earlier version did not have yet are at their defaults.
+    """
     recipe = settings.get("recipe")
     if not isinstance(recipe, dict):
         return settings
-    return {**settings, "recipe": {key: value for key, value in recipe.items() if key != "decoding"}}
+    known = parse_recipe(recipe, str(source)).model_dump(mode="json")
+    return {**settings, "recipe": {key: value for key, value in known.items() if key != "decoding"}}
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:

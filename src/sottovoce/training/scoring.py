@@ -58,7 +58,13 @@ def loss_per_token(model: Path, data: Path, split: str) -> float:
     network = Rnnt(RnntArchitecture.from_dict(packed.architecture))
     load(model, into=network)
     network.eval()
-    module = SpeechDataModule(data, tokenizer, ModelInput.from_dict(packed.input), DataConfig(max_duration=30.0))
+    module = SpeechDataModule(
+        data,
+        tokenizer,
+        ModelInput.from_dict(packed.input),
+        DataConfig(max_duration=30.0),
+        min_frames=network.architecture.subsampling,
+    )
     loss, tokens = 0.0, 0
     for batch in module.plain_loader(split):
         logits, _, lengths = network(batch["features"], batch["feature_lengths"], batch["tokens"])
