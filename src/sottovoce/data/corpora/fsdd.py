@@ -26,7 +26,8 @@ RATE = 16_000
 _NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")
 _LONGEST = 7
 _PAUSE = (0.030, 0.400)  # seconds
-_EDGE = (0.050, 0.200)
+_LEAD = (0.050, 0.200)
+_TAIL = (0.300, 0.500)  # what an endpointer leaves: a streaming recognizer speaks a little after the last word
 _LEVEL_DB = -26.0  # RMS of a recording before its gain: the corpus was recorded at very different levels
 _GAIN_DB = 6.0
 _FLOOR_DB = (-65.0, -50.0)  # of the noise that covers pauses and recordings alike
@@ -65,7 +66,8 @@ def prepare_fsdd(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Fill ``out`` with strings of 1 to 7 digits, pauses of 30 to 400 ms over a low noise floor.
+    """Fill ``out`` with strings of 1 to 7 digits, pauses of 30 to 400 ms and a tail of 300 to 500 ms over a low noise
+    floor.
 
     Every recording is brought to the same level and then varied by +-6 dB. ``source`` holds
     ``{digit}_{speaker}_{index}.wav``, itself or in ``recordings``. Each test and dev recording is used exactly once;
@@ -256,14 +258,14 @@ def _write_all(
 def join(recordings: Sequence[Recording], speed: float, seed: tuple[int, ...]) -> NDArray[np.float32]:
     """Samples (S,) float32 within [-1, 1]: ``recordings``, brought to one level, with pauses, each at its own gain."""
     source = np.random.default_rng(seed)
-    pieces = [_silence(source, _EDGE)]
+    pieces = [_silence(source, _LEAD)]
     for place, item in enumerate(recordings):
         if place:
             pieces.append(_silence(source, _PAUSE))
         level = max(float(np.sqrt(np.mean(np.square(item.samples, dtype=np.float64)))), 1e-4)
         gain = 10 ** ((_LEVEL_DB + source.uniform(-_GAIN_DB, _GAIN_DB)) / 20) / level
         pieces.append(resample(item.samples, round(RATE * speed), RATE) * np.float32(gain))
-    pieces.append(_silence(source, _EDGE))
+    pieces.append(_silence(source, _TAIL))
     joined = np.concatenate(pieces)
     floor = np.float32(10 ** (source.uniform(*_FLOOR_DB) / 20))
     joined = joined + floor * source.standard_normal(len(joined), dtype=np.float32)
