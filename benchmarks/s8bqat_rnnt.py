@@ -106,6 +106,24 @@ def table(results: Results, corpora: list[Corpus], arms: list[Arm], real: list[C
     return lines
 
 
+def losses(results: Results, corpora: list[Corpus], arms: list[Arm]) -> list[list[str]]:
+    """RNN-T loss of each arm in nats a token, with float activations: mean over folds, mean and deviation over seeds."""
+    lines = []
+    for arm in arms:
+        line = [arm.system, str(arm.bits)]
+        for corpus in corpora:
+            found = [
+                statistics.mean(
+                    (results.figures(corpus, fold, seed, arm) or {})["loss_per_token"] for fold in corpus.folds
+                )
+                for seed in results.seeds([corpus], arm)
+            ]
+            spread = f" ± {statistics.stdev(found):.4f}" if len(found) > 1 else ""
+            line.append(f"{statistics.mean(found):.4f}{spread}" if found else "")
+        lines.append(line)
+    return lines
+
+
 def _ratio(results: Results, corpora: list[Corpus], arm: Arm) -> str:
     for corpus in corpora:
         figures = results.figures(corpus, corpus.folds[0], 0, arm)
@@ -223,6 +241,9 @@ def show(
     columns += ["all corpora", "real speech", "p (Holm)"]
     title = f"{options.start}, {options.split}"
     print_table(title, columns, table(results, corpora, arms, spoken if len(spoken) < len(corpora) else []))
+    print_table(
+        f"{title}: nats a token", ["system", "bits", *(c.name for c in corpora)], losses(results, corpora, arms)
+    )
     for corpus in corpora:
         for fold in corpus.folds:
             for seed in results.seeds([corpus], Arm(CONTROL, None)):
