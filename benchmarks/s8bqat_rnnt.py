@@ -107,7 +107,7 @@ def table(results: Results, corpora: list[Corpus], arms: list[Arm], real: list[C
 
 
 def losses(results: Results, corpora: list[Corpus], arms: list[Arm]) -> list[list[str]]:
-    """RNN-T loss of each arm in nats a token, with float activations: mean over folds, mean and deviation over seeds."""
+    """RNN-T loss of each arm, nats a token with float activations: mean over folds, mean and deviation over seeds."""
     lines = []
     for arm in arms:
         line = [arm.system, str(arm.bits)]
