@@ -150,3 +150,21 @@ def test_straight_through_settings_are_checked() -> None:
         with pytest.raises(ConfigError, match="refit"):
             sv.StraightThrough(refit=refit)
     assert sv.StraightThrough(refit=0.1).refit == 0.1 and sv.StraightThrough(refit=None).refit is None
+
+
+def test_the_preset_clips_then_trains_on_snapped_weights_and_pulls_nothing() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    session = sv.compress(model, BitPlan.uniform(model, bits=2), sv.S8BQAT(), optimizer=optimizer, total_steps=8)
+    codebook, before = session.bands[0].codebook, model.weight.detach().clone()
+    low, high = (float(codebook.levels[i] * codebook.scale) for i in (0, -1))
+    seen = []
+    for _ in range(8):
+        model(torch.ones(1, 16)).sum().backward()
+        optimizer.step()
+        seen.append(model.weight.detach().clone())
+    assert torch.equal(seen[1], before)  # a quarter of the run passes first
+    assert torch.equal(seen[2], before.clamp(low, high)) and not torch.equal(seen[2], before)
+    assert all(len(weight.unique()) <= 4 for weight in seen[3:])  # from one half on, forward sees snapped weights
+    latent = session.latent("weight")
+    assert latent is not None and torch.equal(latent, before.clamp(low, high))

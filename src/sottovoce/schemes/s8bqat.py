@@ -23,8 +23,10 @@ class S8BQAT:
     form: ``decoupled`` moves weights after the optimizer's step, ``strength * learning rate`` local gaps at most;
         ``published`` is the paper's penalty, for the user's loss through ``session.penalty()``, summed over weights.
     strength: k of the decoupled pull, or lambda of the published penalty (the paper's best: 5e-4). Without a finishing
-        phase the pull has to bring the weights all the way: 10 did that in ten epochs.
-    start, full: shares of the run between which the strength grows linearly from nothing.
+        phase the pull has to bring the weights all the way: 10 did that in ten epochs. At 0 weights are only kept
+        between the outer levels, which the paper does too.
+    start, full: shares of the run between which the strength grows linearly from nothing; weights are clipped from
+        ``start`` until ``finish``.
     period: between hard compressions (tau), in steps, or as a share of the run where it is below 1; None for none
         before the end. ``estimate`` takes the levels anew at each of them.
     levels_at: share of the run at which levels are taken anew, once; None keeps those of the beginning.
@@ -33,14 +35,15 @@ class S8BQAT:
     calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
         is this.
 
-    The penalty is flat at a level and steepest beside the border between cells: strong or early, it freezes the
-    assignment of the first hour. Hence the late start, the slow ramp, and a pull that stops where the finish begins.
+    The defaults are what did best at 2 bits on dev speakers (docs/benchmarks.md): clipping from a quarter of the run,
+    straight-through from one half, levels taken anew every 50 steps, and no pull. The penalty is flat at a level and
+    steepest beside the border between cells: strong or early, it freezes the assignment of the first hour.
 
     Raises ConfigError for settings out of range.
     """
 
     form: str = "decoupled"
-    strength: float = 2.0
+    strength: float = 0.0
     start: float = 0.25
     full: float = 1.0
     period: float | None = None
@@ -105,7 +108,7 @@ class S8BQAT:
             self._calibrate(session)
         share = ramp(session.progress, self.start, self.full)
         for band in session.bands:
-            if self.form == "decoupled" and share > 0:
+            if self.form == "decoupled" and share * self.strength > 0:
                 band.codebook.pull_(band.weight(), self.strength * share * session.rate(band))
             elif share > 0:
                 band.codebook.clip_(band.weight())
