@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 from cells import Cells
+from filelock import FileLock
 
 from sottovoce.data.prepare import prepare
 from sottovoce.evaluation.hypotheses import Hypothesis
@@ -20,7 +21,7 @@ from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import total
 from sottovoce.packed import file_sizes
-from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.arms import Job, carry_out, resolved
 from sottovoce.training.comparison import CONTROL, Arm, job_of
 from sottovoce.training.config import CompressionConfig, Recipe, load_recipe
 from sottovoce.training.run import Run
@@ -117,7 +118,7 @@ def cell_config(place: Place, arm: Arm, split: str) -> dict[str, Any]:
         "recipe": hashlib.sha256(place.corpus.recipe.read_bytes()).hexdigest()[:12],
         "system": arm.system,
         "bits": arm.bits,
-        "compression": arm.compression.model_dump(mode="json", exclude_unset=True) if arm.compression else None,
+        **resolved(arm.compression),
     }
 
 
@@ -143,7 +144,9 @@ def train_base(place: Place) -> None:
     options = dict(recipe.corpus.get("options", {}))
     if place.corpus.fold_option:
         options[place.corpus.fold_option] = place.fold
-    prepare(place.corpus.name, place.corpus.source, place.data, options, seed=DATA_SEED)
+    place.data.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place.data}.lock"):  # seeds share the folder, and two of them may begin at once
+        prepare(place.corpus.name, place.corpus.source, place.data, options, seed=DATA_SEED)
     train(recipe, place.data, place.folder / "base", threads=1, progress=False)
 
 

@@ -37,7 +37,7 @@ ARCHITECTURE = RnntArchitecture(
 )
 TOTAL = 1_000_000  # steps of the imagined run: the schedules stay in the phase under test
 SCHEMES: dict[str, Callable[[], Any]] = {
-    "s8bqat pull": lambda: sv.S8BQAT(start=0.0, full=0.0, finish=None),
+    "s8bqat pull": lambda: sv.S8BQAT(strength=2.0, start=0.0, full=0.0, finish=None),
     "s8bqat finishing": lambda: sv.S8BQAT(start=0.0, full=0.0, finish=0.0),
     "s8bqat published": lambda: sv.S8BQAT.published(),
     "straight-through": lambda: sv.StraightThrough(refit=None),

@@ -184,6 +184,8 @@ def test_a_fork_that_the_training_did_not_keep_is_refused(run, forking_run: Path
     ]
     code, _, err = run("compress", forking_run, "--out", tmp_path / "x", "--set", "phase.epochs=7")
     assert code == 2 and "compression.phase is for the trained model" in err and not (tmp_path / "x").exists()
+    code, _, err = run("compress", forking_run, "--out", tmp_path / "x", "--seed", 5)
+    assert code == 2 and "--seed is for the trained model" in err and not (tmp_path / "x").exists()
     without = tmp_path / "without"
     shutil.copytree(forking_run, without, ignore=shutil.ignore_patterns("fork.ckpt", "checkpoints"))
     code, _, err = run("compress", without, "--out", tmp_path / "x")

@@ -85,7 +85,11 @@ def test_decoupled_form_has_no_penalty_and_starts_late() -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     session = sv.compress(
-        model, BitPlan.uniform(model, bits=3), sv.S8BQAT(start=0.5, finish=None), optimizer=optimizer, total_steps=10
+        model,
+        BitPlan.uniform(model, bits=3),
+        sv.S8BQAT(strength=2.0, start=0.5, finish=None),
+        optimizer=optimizer,
+        total_steps=10,
     )
     assert float(session.penalty()) == 0.0
     model.weight.grad = torch.zeros_like(model.weight)

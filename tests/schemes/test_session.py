@@ -60,8 +60,8 @@ def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, sessio
 
 
 SCHEMES = {
-    "decoupled": lambda: sv.S8BQAT(start=0.2),
-    "hard": lambda: sv.S8BQAT(start=0.0, period=7, finish=None, levels_at=0.5),
+    "decoupled": lambda: sv.S8BQAT(strength=2.0, start=0.2),
+    "hard": lambda: sv.S8BQAT(strength=2.0, start=0.0, period=7, finish=None, levels_at=0.5),
     "published": lambda: sv.S8BQAT.published(strength=1e-3),
     "calibrated": lambda: sv.S8BQAT.published(calibrate=0.3),
     "finishing": lambda: sv.S8BQAT(finish=0.5, refit=3),
@@ -288,19 +288,24 @@ def test_optimizer_state_survives_hard_compression(model: Tagger) -> None:
     assert all(int(state["step"]) == 4 and state["exp_avg"].abs().sum() > 0 for state in optimizer.state.values())
 
 
-def test_the_pull_uses_the_groups_learning_rate(model: Tagger) -> None:
-    frozen, moving = [model.lstm.weight_hh_l0], [p for p in model.parameters() if p is not model.lstm.weight_hh_l0]
-    optimizer = torch.optim.SGD([{"params": frozen, "lr": 0.0}, {"params": moving, "lr": 1e-3}], lr=1e-3)
-    start = model.lstm.weight_hh_l0.detach().clone()
-    session = sv.compress(
-        model, BitPlan.uniform(model, bits=4), sv.S8BQAT(start=0.0, finish=None), optimizer=optimizer, total_steps=10
-    )
-    train(model, optimizer, 5)
-    lo, hi = session.bands[2].codebook.levels[[0, -1]].float() * session.bands[2].codebook.scale
-    assert session.bands[2].name == "lstm.weight_ih_l0"
-    held = next(b for b in session.bands if b.name == "lstm.weight_hh_l0").codebook
-    assert torch.equal(model.lstm.weight_hh_l0.detach(), held.clip_(start.clone()))
-    assert lo < hi
+@pytest.mark.parametrize("strength", [2.0, 50.0])
+def test_the_pull_uses_the_groups_learning_rate(model: Tagger, strength: float) -> None:
+    frozen, moving = model.lstm.weight_hh_l0, model.lstm.weight_ih_l0
+    rest = [p for p in model.parameters() if p is not frozen and p is not moving]
+    groups = [{"params": [frozen], "lr": 0.0}, {"params": [moving], "lr": 1e-3}, {"params": rest, "lr": 0.0}]
+    optimizer = torch.optim.SGD(groups, lr=0.0)
+    scheme = sv.S8BQAT(strength=strength, start=0.0, full=0.0, finish=None)
+    session = sv.compress(model, BitPlan.uniform(model, bits=4), scheme, optimizer=optimizer, total_steps=10)
+    books = {band.name: band.codebook for band in session.bands}
+    expected = {name: getattr(model.lstm, name.split(".")[1]).detach().clone() for name in books if "weight_" in name}
+    for p in model.parameters():
+        p.grad = torch.zeros_like(p)
+    for _ in range(5):
+        optimizer.step()
+        books["lstm.weight_ih_l0"].pull_(expected["lstm.weight_ih_l0"], strength * 1e-3)
+    books["lstm.weight_hh_l0"].clip_(expected["lstm.weight_hh_l0"])
+    assert torch.equal(frozen.detach(), expected["lstm.weight_hh_l0"])  # a rate of zero pulls nothing
+    assert torch.equal(moving.detach(), expected["lstm.weight_ih_l0"])
 
 
 def test_the_pull_follows_the_rate_after_an_optimizers_state_is_loaded(model: Tagger) -> None:

@@ -84,7 +84,9 @@ def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path) -> None:
     def fit(stop: int, resume: Path | None) -> Regression:
         torch.manual_seed(0)
         module = Regression()
-        callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=3), sv.S8BQAT(start=0.0, refit=3))
+        callback = sv.CompressionCallback(
+            sv.BitPlan.uniform(module, bits=3), sv.S8BQAT(strength=2.0, start=0.0, refit=3)
+        )
         runner = trainer(tmp_path, callback)
         runner.callbacks.append(StopAfter(stop))  # type: ignore[attr-defined]
         runner.fit(module, loader(), ckpt_path=resume, weights_only=True)

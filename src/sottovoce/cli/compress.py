@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Console
@@ -13,7 +13,7 @@ from sottovoce.errors import ConfigError
 from sottovoce.packed import GROUPINGS, file_sizes
 from sottovoce.quant.spec import KINDS
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import CompressionConfig, Recipe, apply_override, parse_recipe
+from sottovoce.training.config import CompressionConfig, Recipe, apply_override, parse_recipe, with_scheme
 from sottovoce.training.run import Run
 
 _SCHEMES = get_args(CompressionConfig.model_fields["scheme"].annotation)
@@ -41,16 +41,8 @@ def compress(
     choices = {"bits": bits, "scheme": scheme, "kind": kind, "grouping": grouping}
     recipe = _with(made_by, {k: v for k, v in choices.items() if v is not None}, settings or [])
     forks = recipe.fork_epoch is not None and recipe.compression.scheme != "ptq"
-    if forks and recipe.fork_epoch != made_by.fork_epoch:
-        raise ConfigError(
-            f"{run}: expected compression.fork_at as in its own training ({made_by.compression.fork_at}), "
-            f"found {recipe.compression.fork_at}"
-        )
-    if forks and recipe.compression.phase != made_by.compression.phase:
-        raise ConfigError(
-            f"{run}: compression.phase is for the trained model; this recipe forks at {recipe.compression.fork_at} of "
-            "its training and goes on with the rest of it (--set fork_at=null starts from the end)"
-        )
+    if forks:
+        _check_fork(run, made_by, recipe, data is not None, seed)
     start = trained.fork if forks else trained.module
     for needed in (trained.model, trained.module, start):
         if not needed.is_file():
@@ -74,12 +66,30 @@ def compress(
 
 
 def _with(recipe: Recipe, choices: dict[str, object], overrides: list[str]) -> Recipe:
-    """The recipe with another compression section, checked. Options of one scheme are not handed to another."""
+    """The recipe with another compression section, checked. What belongs to one scheme is not handed to another."""
     data = recipe.model_dump(mode="json")
-    section = data["compression"]
-    if choices.get("scheme", section["scheme"]) != section["scheme"]:
-        section["options"] = {}
+    chosen: dict[str, Any] = dict(choices)
+    for override in overrides:
+        apply_override(chosen, override)
+    scheme = chosen.get("scheme", recipe.compression.scheme)
+    section = with_scheme(recipe.compression, str(scheme)).model_dump(mode="json")
     section.update(choices)
     for override in overrides:
         apply_override(section, override)
+    data["compression"] = section
     return parse_recipe(data, "compress")
+
+
+def _check_fork(run: Path, made_by: Recipe, recipe: Recipe, data: bool, seed: int | None) -> None:
+    """A fork goes on with its own training: the same data, batches and schedule. Raises ConfigError otherwise."""
+    own, asked = made_by.compression, recipe.compression
+    if recipe.fork_epoch != made_by.fork_epoch:
+        raise ConfigError(
+            f"{run}: expected compression.fork_at as in its own training ({own.fork_at}), found {asked.fork_at}"
+        )
+    changed = "compression.phase" if asked.phase != own.phase else "--data" if data else "--seed"
+    if asked.phase != own.phase or data or seed not in (None, made_by.seed):
+        raise ConfigError(
+            f"{run}: {changed} is for the trained model; this recipe forks at {asked.fork_at} of its training and goes "
+            "on with the rest of it (--set fork_at=null starts from the end)"
+        )

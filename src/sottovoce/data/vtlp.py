@@ -33,7 +33,7 @@ def warp_cepstra(features: Tensor, factors: Tensor, filters: int) -> Tensor:
     """Cepstra (N, T, F), the cosine transform of ``filters`` >= F log filterbanks, with their frequency axis stretched.
 
     To the filters, stretched, and back, in one matrix an utterance. What was cut off beyond coefficient F counts as
-    zero. The transform may bear one factor for all coefficients, as Sphinx's does, but no other scaling and no lifter.
+    zero. The transform may bear one factor for all coefficients, but no other scaling and no lifter.
     """
     transform, inverse = cosine_transforms(features.shape[2], filters)
     matrices = transform @ warp_matrices(factors.double(), filters) @ inverse  # (N, F, F)

@@ -35,8 +35,9 @@ class S8BQAT:
     calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
         is this.
 
-    The defaults are what did best at 2 bits on dev speakers (docs/benchmarks.md): clipping from a quarter of the run,
-    straight-through from one half, levels taken anew every 50 steps, and no pull. The penalty is flat at a level and
+    The defaults are what did best at 2 bits on synthetic dev voices (docs/benchmarks.md): clipping from a quarter of
+    the run, straight-through from one half, levels taken anew every 50 steps, and no pull. A run of fewer than a
+    hundred steps keeps the levels of its beginning, unless ``refit`` is smaller. The penalty is flat at a level and
     steepest beside the border between cells: strong or early, it freezes the assignment of the first hour.
 
     Raises ConfigError for settings out of range.

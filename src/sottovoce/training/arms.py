@@ -74,10 +74,10 @@ def carry_out(job: Job) -> Path:
     A finished arm is not done again; an interrupted one resumes at its last epoch. Raises ConfigError when the folder
     holds an arm of other settings.
     """
+    torch.set_num_threads(job.threads)  # for what the caller does next, too
     run = Run.begin(job.folder, _settings(job))
     if run.model.exists():
         return run.model
-    torch.set_num_threads(job.threads)
     keep_freed_memory()
     base = load_model(job.base / "model.safetensors")
     describe(_packed(job, base, run), base, job).save(run.model)
@@ -183,6 +183,15 @@ def save_module(module: RnntModule, folder: Path) -> Path:
     return path
 
 
+def resolved(settings: CompressionConfig | None) -> dict[str, Any]:
+    """The scheme with all its options, and the levels, as they are now: defaults may change, and decide the outcome."""
+    if settings is None:
+        return {"scheme": None, "levels": None}
+    kind = settings.kind or _KINDS.get(settings.scheme)
+    levels = {"bits": settings.bits, "kind": kind, "grouping": settings.grouping, "zero": settings.zero}
+    return {"scheme": repr(scheme_for(settings)), "levels": levels}
+
+
 def _settings(job: Job) -> dict[str, Any]:
     """What decides the arm's outcome, but for the rounding of sums over another number of threads."""
     return {
@@ -192,5 +201,6 @@ def _settings(job: Job) -> dict[str, Any]:
         "base": file_hash(job.base / "model.safetensors"),
         "module": file_hash(job.module),
         "compression": job.compression.model_dump(mode="json") if job.compression else None,
+        **resolved(job.compression),
         "seed": job.seed,
     }

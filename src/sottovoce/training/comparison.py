@@ -11,7 +11,7 @@ from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.results import ResultRow, System, result_rows
 from sottovoce.packed import file_sizes
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import CompressionConfig, Recipe
+from sottovoce.training.config import CompressionConfig, Recipe, with_scheme
 from sottovoce.training.run import Run, write_file
 from sottovoce.training.scoring import scored_once
 from sottovoce.training.workers import Task, run_tasks
@@ -48,10 +48,7 @@ def default_arms(section: CompressionConfig, widths: Iterable[int] = (5, 4, 3)) 
 
 
 def _section(section: CompressionConfig, scheme: str, bits: int) -> CompressionConfig:
-    changes: dict[str, object] = {"bits": bits, "scheme": scheme}
-    if scheme != section.scheme:  # another scheme has options, levels and scales of its own
-        changes |= {"options": {}, "kind": None, "grouping": "tensor", "zero": None}
-    return section.model_copy(update=changes)
+    return with_scheme(section, scheme).model_copy(update={"bits": bits})
 
 
 def compare(

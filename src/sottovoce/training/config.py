@@ -80,6 +80,14 @@ class CompressionConfig(Section):
     fork_at: float | None = Field(default=None, gt=0, lt=1)
 
 
+def with_scheme(section: CompressionConfig, scheme: str) -> CompressionConfig:
+    """The section for another scheme, which has options, levels and scales of its own."""
+    if scheme == section.scheme:
+        return section
+    own: dict[str, Any] = {"options": {}, "kind": None, "grouping": "tensor", "zero": None}
+    return section.model_copy(update={"scheme": scheme, **own})
+
+
 class DecodingConfig(Section):
     """How every file of an experiment is decoded: ``blank_penalty``, nats subtracted from the blank's log-probability,
     is tuned on dev for the 32-bit model and frozen here for all arms."""

@@ -28,11 +28,12 @@ def run_tasks(tasks: Sequence[Task], workers: int) -> Iterator[tuple[str, Any]]:
     No more tasks are handed out than there are workers, so that a failure leaves none waiting: when one fails, or the
     user interrupts, the workers are killed. They end with their parent too.
     """
+    others = set(active_children())
     with ProcessPoolExecutor(workers, get_context("spawn"), _die_with, (os.getpid(),)) as pool:
         try:
             yield from _in_order(pool, workers, list(tasks))
         except BaseException:  # files are written whole, so nothing waits
-            for worker in active_children():
+            for worker in set(active_children()) - others:
                 worker.kill()
             raise
 

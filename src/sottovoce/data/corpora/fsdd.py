@@ -92,7 +92,7 @@ def prepare_fsdd(
     speakers = {name: sorted({item.speaker for item in parts[name]}) for name in SPLITS}
     details = {
         "speakers": speakers,
-        "speakers_shared_between_splits": split == "official",
+        "speakers_shared_between_splits": _shared(speakers),
         "recordings": {name: len(parts[name]) for name in SPLITS},
     }
     return finish(out, "fsdd", chosen, cuts, skips.items, details)
@@ -163,6 +163,11 @@ def _split(recordings: Sequence[Recording], options: Mapping[str, Any]) -> dict[
         "dev": [item for item in recordings if item.speaker in dev],
         "train": [item for item in recordings if item.speaker not in (*test, *dev)],
     }
+
+
+def _shared(speakers: Mapping[str, Sequence[str]]) -> bool:
+    everyone = [name for names in speakers.values() for name in names]
+    return len(everyone) != len(set(everyone))
 
 
 def _dev_within(recordings: Sequence[Recording], test: tuple[str, ...], count: int) -> dict[str, list[Recording]]:
