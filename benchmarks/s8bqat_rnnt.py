@@ -7,8 +7,9 @@ Arms and their settings are those of benchmarks/s8bqat_rnnt.yaml, frozen before 
 arms fork at a quarter of the 32-bit schedule and train the rest of it with the same batches, rates and steps.
 ``converged``: they fork from the finished model and train the recipe's compression phase, the control too. Arms that
 the plan calls headline run on all seeds, the others on seed 0. Scores are those of packed files run with int8
-activations. Verdicts pool seeds, folds and corpora: errors are averaged over seeds, speakers and seeds are drawn.
-Finished cells are not run again; ``--table`` only prints them.
+activations. WERs are means over seeds, with the difference from the control on the same seeds and their number.
+Verdicts pool seeds, folds and corpora: errors are averaged over seeds, speakers and seeds are drawn; those on real
+speech leave out the folds that something was chosen on. Finished cells are not run again; ``--table`` only prints them.
 """
 
 import argparse
@@ -39,7 +40,7 @@ class Results:
     split: str
 
     def figures(self, corpus: Corpus, fold: str, seed: int, arm: Arm) -> dict[str, Any] | None:
-        place = next(p for p in self.places if (p.corpus, p.fold, p.seed) == (corpus, fold, seed))
+        place = next(p for p in self.places if (p.corpus.name, p.fold, p.seed) == (corpus.name, fold, seed))
         row = self.cells.done(cell_config(place, arm, self.split), seed)
         return None if row is None else row["figures"]
 
@@ -94,9 +95,7 @@ def table(results: Results, corpora: list[Corpus], arms: list[Arm], real: list[C
     for arm in arms:
         line = [arm.system, str(arm.bits)]
         for corpus in corpora:
-            wers = [results.wer(corpus, seed, arm) for seed in results.seeds([corpus], arm)]
-            spread = f" ± {statistics.stdev(wers):.2f}" if len(wers) > 1 else ""
-            line.append(f"{statistics.mean(wers):.2f}{spread}" if wers else "")
+            line.append(_wers(results, corpus, arm))
         line.append(_ratio(results, corpora, arm))
         for group in (corpora, real):
             judged = results.judged(group, arm) if arm.name != CONTROL and group else None
@@ -104,6 +103,18 @@ def table(results: Results, corpora: list[Corpus], arms: list[Arm], real: list[C
         line.append("" if arm.name not in adjusted else f"{adjusted[arm.name]:.3f}")
         lines.append(line)
     return lines
+
+
+def _wers(results: Results, corpus: Corpus, arm: Arm) -> str:
+    """Mean over seeds with the difference from the control on the same seeds; deviation over seeds for the control."""
+    seeds = results.seeds([corpus], arm)
+    if not seeds:
+        return ""
+    control, wers = ([results.wer(corpus, seed, one) for seed in seeds] for one in (Arm(CONTROL, None), arm))
+    mean = statistics.mean(wers)
+    if arm.name == CONTROL:
+        return f"{mean:.2f}" + (f" ± {statistics.stdev(wers):.2f}" if len(wers) > 1 else "")
+    return f"{mean:.2f} ({100 * (mean / statistics.mean(control) - 1):+.1f} %, {len(seeds)})"
 
 
 def losses(results: Results, corpora: list[Corpus], arms: list[Arm]) -> list[list[str]]:
@@ -199,7 +210,7 @@ def main() -> None:
     results = Results(cells, places, options.split)
     if not options.table:
         run(places, arms, headline, cells, options)
-    show(results, corpora, arms, plan.get("real", []), options)
+    show(results, corpora, arms, plan, options)
 
 
 def run(
@@ -232,15 +243,21 @@ def record(cells: Cells, result: tuple[dict[str, Any], int, dict[str, Any], floa
     return f"WER {figures['wer']:.2f} %, {figures['loss_per_token']:.4f} nats a token, {seconds:.0f} s"
 
 
+def _untouched(corpus: Corpus, plan: dict[str, Any]) -> Corpus:
+    """The corpus without the folds on which something was chosen."""
+    chosen = plan.get("chosen_on", {}).get(corpus.name, [])
+    return replace(corpus, folds=tuple(fold for fold in corpus.folds if fold not in chosen))
+
+
 def show(
-    results: Results, corpora: list[Corpus], arms: list[Arm], real: list[str], options: argparse.Namespace
+    results: Results, corpora: list[Corpus], arms: list[Arm], plan: dict[str, Any], options: argparse.Namespace
 ) -> None:
     """The table of what is there, and what the blank penalty gives the control."""
-    spoken = [corpus for corpus in corpora if corpus.name in real]
+    spoken = [_untouched(corpus, plan) for corpus in corpora if corpus.name in plan.get("real", [])]
     columns = ["system", "bits", *(f"{c.name}: WER %" for c in corpora), "times smaller"]
-    columns += ["all corpora", "real speech", "p (Holm)"]
+    columns += ["all corpora", "real speech, untouched", "p (seed 0, Holm)"]
     title = f"{options.start}, {options.split}"
-    print_table(title, columns, table(results, corpora, arms, spoken if len(spoken) < len(corpora) else []))
+    print_table(title, columns, table(results, corpora, arms, spoken))
     print_table(
         f"{title}: nats a token", ["system", "bits", *(c.name for c in corpora)], losses(results, corpora, arms)
     )

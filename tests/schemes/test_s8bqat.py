@@ -140,6 +140,8 @@ def test_levels_are_taken_anew_where_asked() -> None:
         ({"period": float("nan")}, "period"),
         ({"period": -0.1}, "period"),
         ({"refit": 0.0}, "refit"),
+        ({"clip_bits": 9}, "clip_bits"),
+        ({"clip_bits": 2.0}, "clip_bits"),
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, object], names: str) -> None:
@@ -156,19 +158,22 @@ def test_straight_through_settings_are_checked() -> None:
     assert sv.StraightThrough(refit=0.1).refit == 0.1 and sv.StraightThrough(refit=None).refit is None
 
 
-def test_the_preset_clips_then_trains_on_snapped_weights_and_pulls_nothing() -> None:
+@pytest.mark.parametrize("bits", [2, 3])
+def test_the_preset_clips_two_bits_then_trains_on_snapped_weights_and_pulls_nothing(bits: int) -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    session = sv.compress(model, BitPlan.uniform(model, bits=2), sv.S8BQAT(), optimizer=optimizer, total_steps=8)
+    session = sv.compress(model, BitPlan.uniform(model, bits=bits), sv.S8BQAT(), optimizer=optimizer, total_steps=8)
     codebook, before = session.bands[0].codebook, model.weight.detach().clone()
-    low, high = (float(codebook.levels[i] * codebook.scale) for i in (0, -1))
+    clipped = codebook.clip_(before.clone())
+    assert not torch.equal(clipped, before)
+    kept = clipped if bits == 2 else before
     seen = []
     for _ in range(8):
         model(torch.ones(1, 16)).sum().backward()
         optimizer.step()
         seen.append(model.weight.detach().clone())
-    assert torch.equal(seen[1], before)  # a quarter of the run passes first
-    assert torch.equal(seen[2], before.clamp(low, high)) and not torch.equal(seen[2], before)
-    assert all(len(weight.unique()) <= 4 for weight in seen[3:])  # from one half on, forward sees snapped weights
+    assert torch.equal(seen[1], before) and torch.equal(seen[2], kept)  # a quarter of the run passes first
+    assert all(len(weight.unique()) <= 2**bits for weight in seen[3:])  # from one half on, forward sees snapped weights
     latent = session.latent("weight")
-    assert latent is not None and torch.equal(latent, before.clamp(low, high))
+    assert latent is not None and torch.equal(latent, kept)
+    assert session.bands[0].codebook is not codebook  # levels are taken anew as that begins

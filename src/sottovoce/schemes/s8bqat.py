@@ -23,22 +23,23 @@ class S8BQAT:
     form: ``decoupled`` moves weights after the optimizer's step, ``strength * learning rate`` local gaps at most;
         ``published`` is the paper's penalty, for the user's loss through ``session.penalty()``, summed over weights.
     strength: k of the decoupled pull, or lambda of the published penalty (the paper's best: 5e-4). Without a finishing
-        phase the pull has to bring the weights all the way: 10 did that in ten epochs. At 0 weights are only kept
-        between the outer levels, which the paper does too.
-    start, full: shares of the run between which the strength grows linearly from nothing; weights are clipped from
-        ``start`` until ``finish``.
+        phase the pull has to bring the weights all the way: 10 did that in ten epochs. At 0 there is none.
+    start, full: shares of the run between which the strength grows linearly from nothing.
+    clip_bits: from ``start`` until ``finish``, weights of so many bits and fewer are kept between their outer levels.
+        Pulled and penalized weights always are, as in the paper.
     period: between hard compressions (tau), in steps, or as a share of the run where it is below 1; None for none
         before the end. ``estimate`` takes the levels anew at each of them.
     levels_at: share of the run at which levels are taken anew, once; None keeps those of the beginning.
     finish: share of the run from which forward and backward see snapped weights (straight-through); None for never.
-        ``refit``: between re-estimations of the levels in that phase, counted like ``period``; None keeps them.
+        ``refit``: between re-estimations of the levels in that phase, the first as it begins, counted like ``period``;
+        None keeps them.
     calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
         is this.
 
-    The defaults are what did best at 2 bits on synthetic dev voices (docs/benchmarks.md): clipping from a quarter of
-    the run, straight-through from one half, levels taken anew every 50 steps, and no pull. A run of fewer than a
-    hundred steps keeps the levels of its beginning, unless ``refit`` is smaller. The penalty is flat at a level and
-    steepest beside the border between cells: strong or early, it freezes the assignment of the first hour.
+    The defaults are what did best on dev at 3 and 2 bits (docs/benchmarks.md): straight-through from one half of the
+    run, levels taken anew every 50 steps, 2-bit weights clipped from a quarter of it, and no pull. The penalty is flat
+    at a level and steepest beside the border between cells: strong or early, it freezes the assignment of the first
+    hour.
 
     Raises ConfigError for settings out of range.
     """
@@ -52,6 +53,7 @@ class S8BQAT:
     levels_at: float | None = None
     finish: float | None = 0.5
     refit: float | None = 50
+    clip_bits: int = 2
     calibrate: float | None = None
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class S8BQAT:
             raise ConfigError(f"start and full must be in order, found {self.start} and {self.full}")
         check_period("period", self.period)
         check_period("refit", self.refit)
+        if isinstance(self.clip_bits, bool) or not isinstance(self.clip_bits, int) or not 0 <= self.clip_bits <= 8:
+            raise ConfigError(f"clip_bits must be a whole number from 0 to 8, found {self.clip_bits!r}")
         if self.calibrate is not None and not 0 < self.calibrate < math.inf:
             raise ConfigError(f"calibrate must be a positive ratio, found {self.calibrate!r}")
         if self.calibrate is not None and self.form != "published":
@@ -95,7 +99,8 @@ class S8BQAT:
         if self.levels_at is not None and crossed(step, total, self.levels_at):
             session.estimate_levels()
         if finishing:
-            if is_event(step, total, self.refit):
+            begins = self.refit is not None and crossed(step, total, self.finish or 0.0)
+            if begins or is_event(step, total, self.refit):
                 session.estimate_levels()
         else:
             self._draw(session)
@@ -111,7 +116,7 @@ class S8BQAT:
         for band in session.bands:
             if self.form == "decoupled" and share * self.strength > 0:
                 band.codebook.pull_(band.weight(), self.strength * share * session.rate(band))
-            elif share > 0:
+            elif share > 0 and (self.form == "published" or band.planned.spec.bits <= self.clip_bits):
                 band.codebook.clip_(band.weight())
 
     def penalty(self, session: Session) -> Tensor | None:
