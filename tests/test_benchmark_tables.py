@@ -232,6 +232,14 @@ def test_the_plans_that_ship_can_be_carried_out(path: Path) -> None:
     assert set(plan["headline"]) <= set(plan["arms"]) and set(plan.get("real", [])) <= {c.name for c in corpora}
 
 
+def test_the_plans_that_ship_agree_on_the_arms_that_they_share() -> None:
+    """They share the working folder too, where an arm is known by its name."""
+    known: dict[str, object] = {}
+    for path in sorted(BENCHMARKS.glob("s8bqat_*.yaml")):
+        for arm in arms_of(yaml.safe_load(path.read_text()))[0]:
+            assert known.setdefault(arm.name, arm.compression) == arm.compression, arm.name
+
+
 def test_finished_cells_are_left_out_and_the_control_comes_first(results: Results) -> None:
     place, cells = results.places[0], results.cells
     base, control = "digits/ann/seed 0: 32-bit training", "digits/ann/seed 0, snapshot: fp32"

@@ -137,6 +137,7 @@ def test_the_configuration_survives_a_round_trip_and_refuses_nonsense() -> None:
         {"masks": 2},
         {"time_mask_share": 2},
         {"vtlp": 0.6},
+        {"tilt": -0.1},
         {"vtlp_domain": "mel"},
         {"concatenate": 1.5},
         {"normalized": 1},
@@ -144,3 +145,14 @@ def test_the_configuration_survives_a_round_trip_and_refuses_nonsense() -> None:
     ):
         with pytest.raises(ConfigError, match="augment"):
             AugmentConfig.from_dict(values)
+
+
+def test_tilt_is_one_smooth_offset_an_utterance() -> None:
+    features, lengths = torch.zeros(400, 3, 32), torch.full((400,), 3)
+    config = AugmentConfig(time_masks=0, frequency_masks=0, noise=0, channel=0, tilt=0.5)
+    found, _ = augment(features, lengths, config, torch.Generator().manual_seed(0))
+    assert torch.equal(found[:, 0], found[:, 2])  # the same in all frames
+    waves = torch.cos(torch.pi * torch.arange(32)[:, None] * (torch.arange(32) + 0.5) / 32)
+    coefficients = found[:, 0] @ waves.T / 16  # orthogonal: only cosines 1 to 4 have a part in it
+    torch.testing.assert_close(coefficients[:, 1:5].std(dim=0), torch.full((4,), 0.5), rtol=0.15, atol=0)
+    assert coefficients[:, 0].abs().max() < 1e-4 and coefficients[:, 5:].abs().max() < 1e-4

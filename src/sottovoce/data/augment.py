@@ -24,12 +24,13 @@ class AugmentConfig:
     ``time_mask_share`` of the utterance each, and ``frequency_masks`` of 0 to ``frequency_mask_bins`` bins, filled
     with the utterance's mean. ``noise``: standard deviation of Gaussian noise on each value. ``channel``: standard
     deviation of an offset per utterance and bin; ``normalized``: both in units of each feature's own standard deviation
-    over the training data, as cepstra need, whose first and last differ by orders of magnitude. ``slowest`` to
-    ``fastest``: speed factor an utterance, by interpolation between frames. ``vtlp``: the frequency axis of an
-    utterance is stretched by 1 - vtlp to 1 + vtlp (Jaitly and Hinton 2013); ``vtlp_domain`` says whether features are
-    a ``filterbank`` or a ``cepstrum`` of ``cepstrum_filters`` filters. ``concatenate``: share of the batches
-    in which a second utterance of the batch, drawn at random, is appended to each before all else; such a batch holds
-    twice ``data.max_duration``.
+    over the training data, as cepstra need, whose first and last differ by orders of magnitude. ``tilt``: for
+    filterbanks, an offset that is smooth over the bins, as another microphone gives it: the standard deviation, in
+    nats, of each of its first four cosines. ``slowest`` to ``fastest``: speed factor an utterance, by interpolation
+    between frames. ``vtlp``: the frequency axis of an utterance is stretched by 1 - vtlp to 1 + vtlp (Jaitly and Hinton
+    2013); ``vtlp_domain`` says whether features are a ``filterbank`` or a ``cepstrum`` of ``cepstrum_filters`` filters.
+    ``concatenate``: share of the batches in which a second utterance of the batch, drawn at random, is appended to each
+    before all else; such a batch holds twice ``data.max_duration``.
     """
 
     time_masks: int = 2
@@ -39,6 +40,7 @@ class AugmentConfig:
     frequency_mask_bins: int = 15
     noise: float = 0.1
     channel: float = 0.1
+    tilt: float = 0.0
     slowest: float = 1.0
     fastest: float = 1.0
     normalized: bool = False
@@ -50,7 +52,7 @@ class AugmentConfig:
     def __post_init__(self) -> None:
         for name in ("time_masks", "time_mask_frames", "frequency_masks", "frequency_mask_bins"):
             check.integer(f"augment.{name}", getattr(self, name), 0, 1000)
-        limits = {"time_mask_share": 1.0, "noise": 10.0, "channel": 10.0, "vtlp": 0.5, "concatenate": 1.0}
+        limits = {"time_mask_share": 1.0, "noise": 10.0, "channel": 10.0, "tilt": 10.0, "vtlp": 0.5, "concatenate": 1.0}
         for name, high in limits.items():
             check.number(f"augment.{name}", getattr(self, name), 0.0, high)
         check.integer("augment.cepstrum_filters", self.cepstrum_filters, 1, 1000)
@@ -92,7 +94,7 @@ def augment(
 ) -> tuple[Tensor, Tensor]:
     """A changed copy of ``features`` (N, T, F) float32 with ``lengths`` (N,) int64, and its lengths.
 
-    In this order: speed, VTLP, channel, noise, masks (what ``concatenate`` appends comes from the dataset, before).
+    In this order: speed, VTLP, tilt, channel, noise, masks (what ``concatenate`` appends comes from the dataset, before).
     ``deviation`` (F,): standard deviation of each feature, for ``normalized``. Frames from an utterance's length on
     come back as zeros. The same generator state gives the same result. Raises ConfigError for settings that do not fit
     the features, or a deviation that is not given.
@@ -102,6 +104,8 @@ def augment(
         features, lengths = _change_speed(features, lengths, config, generator)
     if config.vtlp:
         features = _warp(features, config, generator)
+    if config.tilt:
+        features = features + config.tilt * _smooth(len(features), features.shape[2], generator)
     valid = torch.arange(features.shape[1]) < lengths[:, None]  # (N, T)
     if config.channel:
         shape = (len(features), 1, features.shape[2])
@@ -122,6 +126,13 @@ def _unit(config: AugmentConfig, deviation: Tensor | None) -> Tensor | float:
     if deviation is None:
         raise ConfigError("augment.normalized needs the standard deviation of the training features")
     return deviation
+
+
+def _smooth(count: int, bins: int, generator: torch.Generator) -> Tensor:
+    """(N, 1, F) random offsets: the first four cosines over the bins, each of standard deviation 1."""
+    order = torch.arange(1, 5)[:, None]
+    cosines = torch.cos(torch.pi * order * (torch.arange(bins) + 0.5) / bins)  # (4, F)
+    return (torch.randn((count, 4), generator=generator) @ cosines)[:, None, :]
 
 
 def _warp(features: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
