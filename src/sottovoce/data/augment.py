@@ -95,9 +95,9 @@ def augment(
     """A changed copy of ``features`` (N, T, F) float32 with ``lengths`` (N,) int64, and its lengths.
 
     In this order: speed, VTLP, tilt, channel, noise, masks; what ``concatenate`` appends comes from the dataset,
-    before. ``deviation`` (F,): standard deviation of each feature, for ``normalized``. Frames from an utterance's length on
-    come back as zeros. The same generator state gives the same result. Raises ConfigError for settings that do not fit
-    the features, or a deviation that is not given.
+    before. ``deviation`` (F,): standard deviation of each feature, for ``normalized``. Frames from an utterance's
+    length on come back as zeros. The same generator state gives the same result. Raises ConfigError for settings that
+    do not fit the features, or a deviation that is not given.
     """
     unit = _unit(config, deviation)
     if config.slowest != 1.0 or config.fastest != 1.0:
