@@ -36,10 +36,10 @@ class S8BQAT:
     calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
         is this.
 
-    The defaults are what did best on dev (benchmarks/results/s8bqat_tuning.jsonl): straight-through from one half of the
-    run, levels taken anew every 50 steps, 2-bit weights clipped from a quarter of it, and no pull. The penalty is flat
-    at a level and steepest beside the border between cells: strong or early, it freezes the assignment of the first
-    hour.
+    The defaults are what did best on dev (benchmarks/results/s8bqat_tuning.jsonl): straight-through from one half of
+    the run, levels taken anew every 50 steps, 2-bit weights clipped from a quarter of it, and no pull. The penalty is
+    flat at a level and steepest beside the border between cells: strong or early, it freezes the assignment of the
+    first hour.
 
     Raises ConfigError for settings out of range.
     """
