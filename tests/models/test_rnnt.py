@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sottovoce.decoding.greedy import greedy_search
 from sottovoce.models import Rnnt, SteppingRnnt
-from sottovoce.packed import RnntArchitecture
+from sottovoce.packed import Pcen, RnntArchitecture
 from sottovoce.runtime import PackedRnnt
 from sottovoce.schemes import pack_float
 
@@ -25,6 +25,7 @@ SHAPES = [
     replace(SMALL, reduction_after=2, reduction=3),
     replace(SMALL, stack=3, stride=3, layer_norm=False, encoder_layers=3, predictor_layers=2),
     replace(SMALL, encoder_layers=1, reduction_after=1),
+    replace(SMALL, pcen=Pcen(smoothing=0.1)),
 ]
 
 

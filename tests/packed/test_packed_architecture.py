@@ -1,12 +1,17 @@
+import json
+
 import pytest
 
 from sottovoce.errors import FormatError
-from sottovoce.packed import RnntArchitecture
+from sottovoce.packed import Pcen, RnntArchitecture
 
 
 def test_dictionary_round_trip() -> None:
     architecture = RnntArchitecture(features=80, vocabulary=30, reduction_after=2)
     assert RnntArchitecture.from_dict(architecture.to_dict()) == architecture
+    assert "pcen" not in architecture.to_dict()
+    normalized = RnntArchitecture(features=80, vocabulary=30, pcen=Pcen(gain=0.5))
+    assert RnntArchitecture.from_dict(json.loads(json.dumps(normalized.to_dict()))) == normalized
 
 
 @pytest.mark.parametrize(
@@ -30,6 +35,10 @@ def test_where_the_reduction_widens(after: int, widths: list[int], last: int, fa
         ({"reduction_after": 3}, "exceeds the 2 encoder layers"),
         ({"type": "ctc"}, "expected type 'rnnt', found 'ctc'"),
         ({"colour": 1}, "colour"),
+        ({"pcen": 0.5}, "pcen must be a mapping"),
+        ({"pcen": {"gain": 2}}, r"pcen.gain must be a number in \[0.0, 1.0\], found 2"),
+        ({"pcen": {"smoothing": True}}, "pcen.smoothing must be a number"),
+        ({"pcen": {"colour": 1}}, "colour"),
     ],
 )
 def test_refusals(change: dict[str, object], words: str) -> None:

@@ -97,7 +97,8 @@ def test_activations_are_int8_with_half_even_rounding(x: np.ndarray) -> None:
     normal = np.abs(x).max(axis=-1) > 1e-30
     assert (np.abs(q).max(axis=-1)[normal] == 127).all()  # the largest entry uses the whole range
     assert (s > 0).all()
-    assert (np.abs(q.astype(np.float64) * s - x) <= 0.5001 * s).all()
+    near = np.abs(q.astype(np.float64) * s - x) <= 0.5001 * s
+    assert near[normal].all()  # a subnormal scale is coarse: x / s may pass 127, and is clipped
 
 
 def test_activations_by_hand() -> None:

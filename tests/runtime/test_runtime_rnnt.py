@@ -13,7 +13,7 @@ from tiny_rnnt import SMALL, random_matrix, random_model, shapes
 
 from sottovoce.decoding import beam_search, greedy_search
 from sottovoce.errors import FormatError
-from sottovoce.packed import PackedMatrix, PackedModel, RnntArchitecture
+from sottovoce.packed import PackedMatrix, PackedModel, Pcen, RnntArchitecture
 from sottovoce.runtime import PackedRnnt
 from sottovoce.runtime.arithmetic import quantize_activations, sigmoid, tanh
 from sottovoce.runtime.layers import Dense, EmbeddingRows, LstmLayer, as_floats, as_weight
@@ -23,11 +23,22 @@ ARCHITECTURES = [
     dataclasses.replace(SMALL, stack=3, stride=3, reduction=3, reduction_after=2, layer_norm=False),
     dataclasses.replace(SMALL, stack=5, stride=1, reduction=2, reduction_after=0, encoder_layers=1),
     dataclasses.replace(SMALL, stack=1, stride=1, reduction=4, reduction_after=1, encoder_layers=3),
+    dataclasses.replace(SMALL, pcen=Pcen(smoothing=0.05, gain=0.9, bias=1.0)),
 ]
 
 
 def random_features(n: int, frames: int, a: RnntArchitecture = SMALL, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 2, (n, frames, a.features)).astype(np.float32)
+
+
+def by_definition(features: np.ndarray, settings: Pcen) -> np.ndarray:
+    """Pcen's docstring, word by word, in float64."""
+    energy = np.exp(features.astype(np.float64))
+    level, found = np.full_like(energy[:, 0], 1e-3), []
+    for t in range(energy.shape[1]):
+        level = (1 - settings.smoothing) * level + settings.smoothing * energy[:, t]
+        found.append(np.sqrt(energy[:, t] / (1e-6 + level) ** settings.gain + settings.bias) - np.sqrt(settings.bias))
+    return np.stack(found, axis=1)
 
 
 def torch_encoder(model: PackedModel, a: RnntArchitecture, features: np.ndarray) -> np.ndarray:
@@ -37,7 +48,8 @@ def torch_encoder(model: PackedModel, a: RnntArchitecture, features: np.ndarray)
     def tensor(name: str) -> Any:
         return torch.from_numpy(model.decode(name).astype(np.float64))
 
-    x = (torch.from_numpy(features.astype(np.float64)) - tensor("encoder.mean")) * tensor("encoder.istd")
+    x = torch.from_numpy(by_definition(features, a.pcen) if a.pcen else features.astype(np.float64))
+    x = (x - tensor("encoder.mean")) * tensor("encoder.istd")
     past = torch.zeros(len(x), a.stack - a.stride, a.features, dtype=torch.float64)
     x = torch.cat([past, x], 1).unfold(1, a.stack, a.stride).permute(0, 1, 3, 2).flatten(2)
     for i, width in enumerate(a.layer_inputs()):

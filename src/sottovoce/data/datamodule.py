@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -228,9 +228,13 @@ class SpeechDataModule(lightning.LightningDataModule):
     def cmvn(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(mean (F,), inverse standard deviation (F,)) of the training features."""
         if self._cmvn is None:
-            store = self.store("train")
-            self._cmvn = cmvn(store.get(cut) for cut in self.cuts("train"))
+            self._cmvn = cmvn(self.train_features())
         return self._cmvn
+
+    def train_features(self) -> Iterator[NDArray[np.float32]]:
+        """Features (T, F) float32 of each training utterance, as they are stored."""
+        store = self.store("train")
+        return (store.get(cut) for cut in self.cuts("train"))
 
 
 def _loader(dataset: SpeechDataset, sampler: Any, workers: int) -> DataLoader[Batch]:

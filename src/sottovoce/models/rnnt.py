@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sottovoce.models.pcen import pcen
 from sottovoce.packed import RnntArchitecture
 
 
@@ -38,7 +39,9 @@ class Encoder(nn.Module):
         return self.projection(x), lengths // a.subsampling
 
     def normalize(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Global mean and variance normalization; frames past the end are zeros, (N, T, F)."""
+        """PCEN if there is one, then global mean and variance; frames past the end are zeros, (N, T, F)."""
+        if self.architecture.pcen is not None:
+            features = pcen(features, self.architecture.pcen)
         valid = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
         return (features - self.mean) * self.istd * valid[..., None]
 

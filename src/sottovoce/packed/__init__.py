@@ -1,6 +1,6 @@
 """The one representation of a compressed weight, and the one file that holds a model."""
 
-from sottovoce.packed.architecture import RnntArchitecture
+from sottovoce.packed.architecture import Pcen, RnntArchitecture
 from sottovoce.packed.bits import pack_codes, row_bytes, unpack_codes
 from sottovoce.packed.matrix import GROUPINGS, Band, PackedMatrix, make_band
 from sottovoce.packed.model import FileSizes, PackedModel, file_sizes, load_model
@@ -11,6 +11,7 @@ __all__ = [
     "FileSizes",
     "PackedMatrix",
     "PackedModel",
+    "Pcen",
     "RnntArchitecture",
     "file_sizes",
     "load_model",

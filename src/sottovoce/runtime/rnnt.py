@@ -10,6 +10,7 @@ from sottovoce.packed import PackedModel
 from sottovoce.packed.architecture import RnntArchitecture
 from sottovoce.runtime.arithmetic import layer_norm, log_softmax, tanh
 from sottovoce.runtime.layers import LstmLayer
+from sottovoce.runtime.pcen import pcen, pcen_start
 from sottovoce.runtime.tensors import TensorReader
 
 
@@ -61,19 +62,22 @@ class PackedRnnt:
         return self.architecture.vocabulary
 
     def encoder_start(self, n: int) -> State:
-        """State of n streams: frames to stack (N, L, F), outputs to reduce (N, R, H), then h and c of each layer.
+        """State of n streams: the running mean of PCEN (N, F or 0), frames to stack (N, L, F), outputs to reduce
+        (N, R, H), then h and c of each layer.
 
         All streams of a batch advance by equally many frames, so the shapes say how much is left over.
         """
         a = self.architecture
         history = np.zeros((n, a.stack - a.stride, a.features), np.float32)
         waiting = np.zeros((n, 0, a.encoder_units), np.float32)
-        return (history, waiting, *_lstm_start(self._layers, n))
+        return (pcen_start(n, a.features if a.pcen else 0), history, waiting, *_lstm_start(self._layers, n))
 
     def encoder_step(self, features: Floats, state: State) -> tuple[Floats, State]:
         """features float32 (N, T, F) -> frames float32 (N, T', J): all that are complete now."""
         a = self.architecture
-        history, waiting, *lstm = state
+        mean, history, waiting, *lstm = state
+        if a.pcen is not None:
+            features, mean = pcen(features, mean, a.pcen)
         normalized = (features - self._mean) * self._istd
         x, history = stack_frames(np.concatenate([history, normalized], axis=1), a.stack, a.stride)
         after: list[NDArray[np.float32]] = []
@@ -84,7 +88,7 @@ class PackedRnnt:
                 x = layer_norm(x, *self._norms[i])
             if i + 1 == a.reduction_after:
                 x, waiting = stack_frames(np.concatenate([waiting, x], axis=1), a.reduction, a.reduction)
-        return self._projection(x), (history, waiting, *after)
+        return self._projection(x), (mean, history, waiting, *after)
 
     def encode(self, features: Floats, lengths: Integers) -> tuple[Floats, Integers]:
         """Whole utterances: features (N, T, F) padded at the end, lengths (N,) -> frames (N, T', J), lengths (N,).

@@ -132,9 +132,9 @@ class Recipe(Section):
         if given:
             raise ValueError(f"{given[0]} follows from the data and the tokenizer")
         try:
-            sizes = RnntArchitecture(features=2, vocabulary=2, **value).to_dict()
-        except (FormatError, TypeError) as error:
-            raise ValueError(str(error).removeprefix("RnntArchitecture.__init__() ")) from error
+            sizes = _architecture(value, features=2, vocabulary=2).to_dict()
+        except FormatError as error:
+            raise ValueError(str(error).removeprefix("architecture: RnntArchitecture.__init__() ")) from error
         return {name: size for name, size in sizes.items() if name not in (*_FROM_DATA, "type")}
 
     @model_validator(mode="after")
@@ -154,12 +154,16 @@ class Recipe(Section):
 
     def architecture(self, features: int, vocabulary: int) -> RnntArchitecture:
         """The network for so many features a frame and so many tokens."""
-        return RnntArchitecture(features=features, vocabulary=vocabulary, **self.model)
+        return _architecture(self.model, features=features, vocabulary=vocabulary)
 
     def digest(self) -> str:
         """Hash of everything in the recipe."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _architecture(sizes: dict[str, Any], features: int, vocabulary: int) -> RnntArchitecture:
+    return RnntArchitecture.from_dict({"type": "rnnt", **sizes, "features": features, "vocabulary": vocabulary})
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:

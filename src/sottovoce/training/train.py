@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sottovoce.data.datamodule import SpeechDataModule
+from sottovoce.data.features import cmvn
 from sottovoce.data.inputs import input_of
 from sottovoce.data.tokenizer import train_tokenizer
 from sottovoce.data.utterances import split_texts
 from sottovoce.decoding.tokens import Tokenizer
+from sottovoce.models.pcen import pcen
+from sottovoce.packed import RnntArchitecture
 from sottovoce.runtime import ModelInput
 from sottovoce.schemes import pack_float
 from sottovoce.training.allocator import keep_freed_memory
@@ -55,7 +60,7 @@ def train(
         min_frames=architecture.subsampling,
     )
     module = RnntModule(architecture, tokenizer, recipe.training, recipe.phase)
-    module.set_cmvn(*(torch.from_numpy(x) for x in data.cmvn()))
+    module.set_cmvn(*(torch.from_numpy(x) for x in _cmvn(data, architecture)))
     fork = None if recipe.fork_epoch is None else Fork(recipe.fork_epoch, run.fork)
     trainer = fit(
         module, data, recipe.phase, recipe.training, out,
@@ -73,6 +78,14 @@ def train(
     )
     packed.save(run.model)
     return run
+
+
+def _cmvn(data: SpeechDataModule, architecture: RnntArchitecture) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Mean and inverse deviation (F,) of what the encoder normalizes: the features, or their PCEN."""
+    settings = architecture.pcen
+    if settings is None:
+        return data.cmvn()
+    return cmvn(pcen(torch.from_numpy(x)[None], settings)[0].numpy() for x in data.train_features())
 
 
 def _tokenizer(recipe: Recipe, data_folder: Path, run: Run) -> Tokenizer:
