@@ -1,72 +1,75 @@
-"""The picture in README: word error rate against size, from the committed cells of ``compression.py``.
+"""The picture in README: word error rate against bits, from the committed cells of ``s8bqat_rnnt.py``.
 
-python benchmarks/figure.py [--results FILE] [--out FILE]
+python benchmarks/figure.py [--data NAME]... [--results FILE] [--out FILE]
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
-from typing import Any
 
 import matplotlib
+from arms import Corpus, Place, arm_of, load_plan
+from cells import Cells
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from s8bqat_rnnt import HERE, Results
 
-STYLES = {"ptq": ("o", "#888888"), "linear_qat": ("s", "#c08020"), "s8bqat": ("D", "#2060c0")}
-LABELS = {"ptq": "rounded after training", "linear_qat": "linear QAT", "s8bqat": "S8BQAT"}
+from sottovoce.training.comparison import CONTROL, Arm
+
+STYLES = {
+    "ptq": ("o", "#999999", "rounded after training"),
+    "linear QAT, fitted scale": ("s", "#c08020", "linear QAT, fitted scale"),
+    "GQ": ("v", "#8060a0", "GQ"),
+    "straight-through": ("^", "#409060", "straight-through"),
+    "S8BQAT": ("D", "#2060c0", "S8BQAT"),
+}
+SEEDS = range(3)
 
 
-Point = tuple[float, float, list[list[float]], int]
-
-
-def points(rows: list[list[dict[str, Any]]], system: str) -> list[Point]:
-    """(megabytes, mean WER, distance to the least and the greatest of the seeds, bits) of one system, widest first."""
-    found = []
-    for bits in sorted({r["bits"] for r in rows[0] if r["system"] == system}, reverse=True):
-        same = [next(r for r in seed if r["system"] == system and r["bits"] == bits) for seed in rows]
-        wers = [r["wer"] for r in same]
-        mean = statistics.mean(wers)
-        found.append((same[0]["model_bytes"] / 1e6, mean, [[mean - min(wers)], [max(wers) - mean]], bits))
-    return found
+def draw(axes: Axes, results: Results, corpus: Corpus, systems: dict[str, list[Arm]]) -> None:
+    """One corpus: a line a system over its widths, bars from the least to the greatest seed, the control across."""
+    control = [results.wer(corpus, seed, Arm(CONTROL, None)) for seed in results.seeds([corpus], Arm(CONTROL, None))]
+    axes.axhline(statistics.mean(control), color="black", linewidth=1, label="32 bits")
+    for place, (name, arms) in enumerate(systems.items()):
+        found = {arm.bits: [results.wer(corpus, s, arm) for s in results.seeds([corpus], arm)] for arm in arms}
+        found = {bits: wers for bits, wers in found.items() if wers}
+        marker, colour, label = STYLES[name]
+        means = [statistics.mean(wers) for wers in found.values()]
+        spans = [
+            [mean - min(wers) for mean, wers in zip(means, found.values(), strict=True)],
+            [max(wers) - mean for mean, wers in zip(means, found.values(), strict=True)],
+        ]
+        beside = [bits + 0.05 * (place - 2) for bits in found]
+        axes.errorbar(
+            beside, means, spans, fmt=marker + "-", color=colour, label=label, capsize=2, linewidth=1, markersize=4
+        )
+    axes.set_xlim(4.3, 1.7)
+    axes.set_xticks([4, 3, 2], ["4 bits", "3 bits", "2 bits"])
+    axes.set_title(f"{corpus.name}: {len(control)} seed{'s' * (len(control) > 1)} in 32 bits", fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:
-    here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=here / "results" / "compression.jsonl")
-    parser.add_argument("--corpus", default="fsdd")
-    parser.add_argument("--out", type=Path, default=here.parent / "docs" / "images" / "compression.svg")
+    parser.add_argument("--data", action="append", help="a corpus of the plan; repeatable; default an4 and synth")
+    parser.add_argument("--plan", type=Path, default=HERE / "s8bqat_rnnt.yaml")
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "images" / "low_bits.svg")
     options = parser.parse_args()
-    lines = [json.loads(line) for line in options.results.read_text().splitlines()]
-    cells = [c for c in lines if c["config"]["corpus"] == options.corpus and not c["config"]["quick"]]
-    rows = [cell["figures"]["rows"] for cell in cells]
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.subplots()
-    control = points(rows, "fp32")[0]
-    axes.axhline(control[1], color="black", linewidth=1)
-    axes.annotate(f"32 bits, {control[0]:.1f} MB", (1.2, control[1]), (0, 4), textcoords="offset points", ha="center")
-    eight = points(rows, "int8")[0]
-    axes.errorbar(eight[0], eight[1], eight[2], fmt="^", color="black", label="8 bits, rounded", capsize=3)
-    for shift, (system, (marker, colour)) in enumerate(STYLES.items()):
-        found = points(rows, system)
-        megabytes = [p[0] * (1 + 0.012 * (shift - 1)) for p in found]  # side by side
-        spans = [[p[2][end][0] for p in found] for end in (0, 1)]
-        axes.errorbar(
-            megabytes, [p[1] for p in found], spans, fmt=marker + "-", color=colour, capsize=3, label=LABELS[system],
-            linewidth=1,
-        )  # fmt: skip
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.12 * (high - low), high)
-    for megabytes_, _, _, bits in points(rows, "s8bqat"):
-        axes.annotate(f"{bits} bits", (megabytes_, axes.get_ylim()[0]), (0, 3), textcoords="offset points", ha="center")
-    axes.set_xlabel("model, MB (tokenizer not counted)")
-    axes.set_ylabel("word error rate, %")
-    axes.set_title(f"{options.corpus}: mean of {len(rows)} seeds, bars span the seeds", fontsize=10)
-    axes.legend(fontsize=8, frameon=False)
-    axes.spines[["top", "right"]].set_visible(False)
+    corpora, plan = load_plan(options.plan, options.data or ["an4", "synth"])
+    work = Path("unused")  # nothing is trained here
+    places = tuple(Place(c, fold, seed, True, work) for seed in SEEDS for c in corpora for fold in c.folds)
+    results = Results(Cells(options.results), places, "test")
+    systems = {name: [arm_of(name, plan["arms"][name], bits) for bits in plan["widths"]] for name in STYLES}
+    figure = Figure(figsize=(3.9 * len(corpora), 3.4), layout="constrained")
+    panels = figure.subplots(1, len(corpora), squeeze=False)[0]
+    for axes, corpus in zip(panels, corpora, strict=True):
+        draw(axes, results, corpus, systems)
+    panels[0].set_ylabel("word error rate, %")
+    panels[0].legend(fontsize=8, frameon=False)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "sottovoce"}):  # the same figures give the same file
-        figure.savefig(options.out, metadata={"Date": None})
+        figure.savefig(options.out, metadata={"Date": None} if options.out.suffix == ".svg" else None)
 
 
 if __name__ == "__main__":
