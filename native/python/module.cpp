@@ -1,0 +1,329 @@
+// sottovoce._native: the kernels in Python's clothes. Sizes and types are checked here; the work is the library's, and
+// the interpreter's lock is released while it runs.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "arrays.hpp"
+#include "cpu.hpp"
+#include "layers.hpp"
+#include "matrix.hpp"
+
+namespace sottovoce::python {
+namespace {
+
+using FloatArray = nb::ndarray<nb::numpy, float>;
+using PoolPtr = std::shared_ptr<ThreadPool>;
+
+Workspace& workspace() {
+  thread_local Workspace space;
+  return space;
+}
+
+std::size_t extent(int size) { return static_cast<std::size_t>(size); }
+
+// Bands as (bits, levels, row_scale, codes) tuples; the arrays stay alive as long as this does.
+class Bands {
+ public:
+  Bands(int columns, const nb::list& list) {
+    int k = 0;
+    for (const nb::handle item : list) {
+      const std::string name = "band " + std::to_string(k++);
+      nb::tuple fields;
+      int bits = 0;
+      if (!nb::try_cast(item, fields) || fields.size() != 4 || !nb::try_cast(nb::handle(fields[0]), bits)) {
+        throw std::invalid_argument(name + ": expected (bits, levels, row_scale, codes)");
+      }
+      levels_.emplace_back(fields[1], (name + ".levels").c_str(), std::initializer_list<long long>{-1});
+      scales_.emplace_back(fields[2], (name + ".row_scale").c_str(), std::initializer_list<long long>{-1});
+      codes_.emplace_back(fields[3], (name + ".codes").c_str(), std::initializer_list<long long>{-1, -1});
+      bands_.push_back({bits, codes_.back().extent(0), levels_.back().span(), scales_.back().span(),
+                        codes_.back().span()});
+    }
+    check_bands(columns, bands_);
+  }
+
+  std::span<const PackedBand> view() const { return bands_; }
+
+ private:
+  std::vector<Input<std::int8_t>> levels_;
+  std::vector<Input<float>> scales_;
+  std::vector<Input<std::uint8_t>> codes_;
+  std::vector<PackedBand> bands_;
+};
+
+// A matrix with the threads that work on it.
+struct PyMatrix {
+  std::shared_ptr<const Matrix> matrix;
+  PoolPtr pool;
+
+  static PyMatrix make(int columns, const nb::list& list, const std::string& kernel, PoolPtr pool) {
+    const Kernels& kernels = choose_kernels(kernel);
+    const Bands bands(columns, list);
+    if (!pool) pool = std::make_shared<ThreadPool>(1);
+    const nb::gil_scoped_release released;
+    return {std::make_shared<const Matrix>(kernels, columns, bands.view(), *pool), pool};
+  }
+
+  FloatArray product(nb::handle object) const {
+    const Input<float> x(object, "x", {-1, matrix->columns()});
+    const int n = x.extent(0);
+    const Output<float> out({extent(n), extent(matrix->rows())});
+    {
+      const nb::gil_scoped_release released;
+      Workspace& space = workspace();
+      space.activations.quantize(matrix->kernels(), x.data(), {matrix->columns(), n, matrix->columns()});
+      matrix->product(space.activations.view(), out.data(), matrix->rows(), *pool);
+    }
+    return out.array();
+  }
+
+  FloatArray integer_product(nb::handle q_object, nb::handle scale_object) const {
+    const Input<std::int8_t> q(q_object, "q", {-1, matrix->columns()});
+    const int n = q.extent(0);
+    const Input<float> scale(scale_object, "scale", {n, 1});
+    if (std::find(q.span().begin(), q.span().end(), -128) != q.span().end()) {
+      throw std::invalid_argument("q: expected values from -127 to 127, found -128");
+    }
+    const Output<float> out({extent(n), extent(matrix->rows())});
+    {
+      const nb::gil_scoped_release released;
+      Workspace& space = workspace();
+      space.activations.assign(q.data(), scale.data(), n, matrix->columns());
+      matrix->product(space.activations.view(), out.data(), matrix->rows(), *pool);
+    }
+    return out.array();
+  }
+};
+
+std::vector<float> copied(const Input<float>& input) { return {input.span().begin(), input.span().end()}; }
+
+struct PyDense {
+  Dense dense;
+  PoolPtr pool;
+
+  static PyDense make(const PyMatrix& weight, nb::handle bias) {
+    return {Dense(weight.matrix, copied(Input<float>(bias, "bias", {weight.matrix->rows()}))), weight.pool};
+  }
+
+  FloatArray run(nb::handle object) const {
+    const Input<float> x(object, "x", {-1, dense.inputs()});
+    const Output<float> out({extent(x.extent(0)), extent(dense.outputs())});
+    {
+      const nb::gil_scoped_release released;
+      dense.run(x.data(), x.extent(0), out.data(), workspace(), *pool);
+    }
+    return out.array();
+  }
+};
+
+struct PyLstm {
+  LstmLayer layer;
+  PoolPtr pool;
+
+  static PyLstm make(const PyMatrix& input, const PyMatrix& recurrent, nb::handle bias) {
+    const Input<float> values(bias, "bias", {-1});
+    return {LstmLayer(input.matrix, recurrent.matrix, copied(values)), recurrent.pool};
+  }
+
+  // A state that the layer may overwrite.
+  Output<float> state(nb::handle object, const char* name, int n) const {
+    const Input<float> before(object, name, {n, layer.units()});
+    Output<float> after({extent(n), extent(layer.units())});
+    std::copy(before.span().begin(), before.span().end(), after.data());
+    return after;
+  }
+
+  FloatArray project(nb::handle object) const {
+    const Input<float> x(object, "x", {-1, layer.inputs()});
+    const int n = x.extent(0);
+    const Output<float> out({extent(n), extent(4 * layer.units())});
+    {
+      const nb::gil_scoped_release released;
+      layer.project(x.data(), n, out.data(), workspace(), *pool);
+    }
+    return out.array();
+  }
+
+  std::pair<FloatArray, FloatArray> step(nb::handle object, nb::handle h_object, nb::handle c_object) const {
+    const Input<float> projected(object, "projected", {-1, 4LL * layer.units()});
+    const int n = projected.extent(0);
+    const Output<float> h = state(h_object, "h", n), c = state(c_object, "c", n);
+    {
+      const nb::gil_scoped_release released;
+      layer.step(projected.data(), 4 * layer.units(), n, h.data(), c.data(), workspace(), *pool);
+    }
+    return {h.array(), c.array()};
+  }
+
+  std::tuple<FloatArray, FloatArray, FloatArray> run(nb::handle object, nb::handle h_object, nb::handle c_object) const {
+    const Input<float> x(object, "x", {-1, -1, layer.inputs()});
+    const int n = x.extent(0), frames = x.extent(1);
+    const Output<float> h = state(h_object, "h", n), c = state(c_object, "c", n);
+    const Output<float> outputs({extent(n), extent(frames), extent(layer.units())});
+    {
+      const nb::gil_scoped_release released;
+      layer.run(x.data(), n, frames, outputs.data(), h.data(), c.data(), workspace(), *pool);
+    }
+    return {outputs.array(), h.array(), c.array()};
+  }
+};
+
+FloatArray embed(const Embedding& embedding, nb::handle object) {
+  const Input<std::int64_t> tokens(object, "tokens", {-1});
+  const Output<float> out({tokens.size(), extent(embedding.columns())});
+  for (std::size_t i = 0; i < tokens.size(); ++i) {
+    embedding.row(tokens.data()[i], out.data() + i * extent(embedding.columns()));
+  }
+  return out.array();
+}
+
+struct PyJoiner {
+  Joiner joiner;
+  PoolPtr pool;
+
+  static PyJoiner make(const PyDense& output) { return {Joiner(output.dense), output.pool}; }
+
+  FloatArray log_probabilities(nb::handle encoder_object, nb::handle predictor_object) const {
+    const Input<float> encoder(encoder_object, "encoder", {-1, joiner.units()});
+    const int n = encoder.extent(0);
+    const Input<float> predictor(predictor_object, "predictor", {n, joiner.units()});
+    const Output<float> out({extent(n), extent(joiner.vocabulary())});
+    {
+      const nb::gil_scoped_release released;
+      joiner.log_probabilities(encoder.data(), predictor.data(), n, out.data(), workspace(), *pool);
+    }
+    return out.array();
+  }
+
+  std::pair<nb::ndarray<nb::numpy, std::int64_t>, FloatArray> best(nb::handle encoder_object,
+                                                                   nb::handle predictor_object) const {
+    const Input<float> encoder(encoder_object, "encoder", {-1, joiner.units()});
+    const int n = encoder.extent(0);
+    const Input<float> predictor(predictor_object, "predictor", {n, joiner.units()});
+    const Output<std::int64_t> tokens({extent(n)});
+    const Output<float> log_probability({extent(n)});
+    {
+      const nb::gil_scoped_release released;
+      joiner.best(encoder.data(), predictor.data(), n, tokens.data(), log_probability.data(), workspace(), *pool);
+    }
+    return {tokens.array(), log_probability.array()};
+  }
+};
+
+std::tuple<nb::ndarray<nb::numpy, std::int8_t>, FloatArray> quantize(nb::handle object, const std::string& kernel) {
+  const Kernels& kernels = choose_kernels(kernel);
+  const Input<float> x(object, "x", {-1, -1});
+  const std::size_t n = extent(x.extent(0)), columns = extent(x.extent(1));
+  if (columns == 0) throw std::invalid_argument("x: expected at least one column, found none");
+  const Output<std::int8_t> q({n, columns});
+  const Output<float> scale({n, 1});
+  std::vector<std::uint8_t> magnitude(columns);
+  for (std::size_t i = 0; i < n; ++i) {
+    std::int32_t sum = 0;
+    const auto size = static_cast<std::ptrdiff_t>(columns);
+    kernels.quantize(x.data() + i * columns, size, size, q.data() + i * columns, magnitude.data(), scale.data() + i,
+                     &sum);
+  }
+  return {q.array(), scale.array()};
+}
+
+// Binds one of the elementwise functions, as a function of an array of one dimension.
+template <auto Member>
+FloatArray elementwise(nb::handle object, const std::string& kernel) {
+  const Kernels& kernels = choose_kernels(kernel);
+  const Input<float> x(object, "x", {-1});
+  const Output<float> y({x.size()});
+  (kernels.*Member)(x.data(), y.data(), static_cast<std::ptrdiff_t>(x.size()));
+  return y.array();
+}
+
+FloatArray log_softmax(nb::handle object, const std::string& kernel) {
+  const Kernels& kernels = choose_kernels(kernel);
+  const Input<float> x(object, "x", {-1, -1});
+  const std::size_t n = extent(x.extent(0)), columns = extent(x.extent(1));
+  if (columns == 0) throw std::invalid_argument("x: expected at least one column, found none");
+  const Output<float> y({n, columns});
+  for (std::size_t i = 0; i < n; ++i) {
+    kernels.log_softmax(x.data() + i * columns, y.data() + i * columns, static_cast<std::ptrdiff_t>(columns));
+  }
+  return y.array();
+}
+
+FloatArray layer_norm(nb::handle object, nb::handle weight_object, nb::handle bias_object, double eps,
+                      const std::string& kernel) {
+  const Kernels& kernels = choose_kernels(kernel);
+  const Input<float> x(object, "x", {-1, -1});
+  const std::size_t n = extent(x.extent(0)), columns = extent(x.extent(1));
+  if (columns == 0) throw std::invalid_argument("x: expected at least one column, found none");
+  const Input<float> weight(weight_object, "weight", {x.extent(1)}), bias(bias_object, "bias", {x.extent(1)});
+  const Output<float> y({n, columns});
+  for (std::size_t i = 0; i < n; ++i) {
+    kernels.layer_norm(x.data() + i * columns, weight.data(), bias.data(), eps, y.data() + i * columns,
+                       static_cast<std::ptrdiff_t>(columns));
+  }
+  return y.array();
+}
+
+nb::list paths() {
+  nb::list out;
+  for (const KernelPath& path : kernel_paths()) out.append(nb::make_tuple(std::string(path.name), path.available));
+  return out;
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  using namespace nb::literals;
+  m.def("kernel_paths", paths);
+  m.def("kernel_name", [] { return std::string(choose_kernels().name); });
+  nb::class_<ThreadPool>(m, "Threads").def(nb::init<int>(), "threads"_a).def_prop_ro("size", &ThreadPool::size);
+  nb::class_<PyMatrix>(m, "Matrix")
+      .def(nb::new_(&PyMatrix::make), "columns"_a, "bands"_a, "kernel"_a = "", "threads"_a = nb::none())
+      .def_prop_ro("rows", [](const PyMatrix& self) { return self.matrix->rows(); })
+      .def_prop_ro("columns", [](const PyMatrix& self) { return self.matrix->columns(); })
+      .def_prop_ro("kernel", [](const PyMatrix& self) { return std::string(self.matrix->kernels().name); })
+      .def_prop_ro("tile_bytes", [](const PyMatrix& self) { return self.matrix->tile_bytes(); })
+      .def("product", &PyMatrix::product, "x"_a)
+      .def("integer_product", &PyMatrix::integer_product, "q"_a, "scale"_a);
+  nb::class_<PyDense>(m, "Dense")
+      .def(nb::new_(&PyDense::make), "weight"_a, "bias"_a)
+      .def("__call__", &PyDense::run, "x"_a);
+  nb::class_<PyLstm>(m, "LstmLayer")
+      .def(nb::new_(&PyLstm::make), "input_weight"_a, "recurrent_weight"_a, "bias"_a)
+      .def_prop_ro("units", [](const PyLstm& self) { return self.layer.units(); })
+      .def("project", &PyLstm::project, "x"_a)
+      .def("step", &PyLstm::step, "projected"_a, "h"_a, "c"_a)
+      .def("__call__", &PyLstm::run, "x"_a, "h"_a, "c"_a);
+  nb::class_<Embedding>(m, "EmbeddingRows")
+      .def(nb::new_([](int columns, const nb::list& list) {
+             const Bands bands(columns, list);
+             return Embedding(columns, bands.view());
+           }),
+           "columns"_a, "bands"_a)
+      .def("__call__", embed, "tokens"_a);
+  nb::class_<PyJoiner>(m, "Joiner")
+      .def(nb::new_(&PyJoiner::make), "output"_a)
+      .def("log_probabilities", &PyJoiner::log_probabilities, "encoder"_a, "predictor"_a)
+      .def("best", &PyJoiner::best, "encoder"_a, "predictor"_a);
+  m.def("quantize_activations", quantize, "x"_a, "kernel"_a = "");
+  m.def("exp", elementwise<&Kernels::exp>, "x"_a, "kernel"_a = "");
+  m.def("log", elementwise<&Kernels::log>, "x"_a, "kernel"_a = "");
+  m.def("tanh", elementwise<&Kernels::tanh>, "x"_a, "kernel"_a = "");
+  m.def("sigmoid", elementwise<&Kernels::sigmoid>, "x"_a, "kernel"_a = "");
+  m.def("log_softmax", log_softmax, "x"_a, "kernel"_a = "");
+  m.def("layer_norm", layer_norm, "x"_a, "weight"_a, "bias"_a, "eps"_a = 1e-5, "kernel"_a = "");
+}
+
+}  // namespace sottovoce::python

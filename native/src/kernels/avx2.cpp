@@ -1,0 +1,93 @@
+// AVX2, without any dot product instruction: vpmaddubsw multiplies |q| by the level with q's sign transferred to it.
+// 2 * 127 * 127 does not saturate; where a level is -128, which cannot be negated, |level| is multiplied by q with the
+// level's sign instead (2 * 128 * 127 does not saturate either, because q is never -128).
+#include <immintrin.h>
+
+#include "common.hpp"
+
+#define SOTTOVOCE_SEVEN_BITS 0
+#define SOTTOVOCE_NEGATES_LEVELS 1
+
+namespace sottovoce {
+namespace {
+
+constexpr std::uint8_t kLevelOffset = 0;
+constexpr int kWidth = 32;
+constexpr int kBatch = 4;
+constexpr int chains(int n) { return n == 1 ? 2 : 1; }
+
+using Vector = __m256i;
+using Sum = __m256i;
+using Table16 = __m256i;
+
+SOTTOVOCE_INLINE Sum zero() { return _mm256_setzero_si256(); }
+SOTTOVOCE_INLINE Sum add(Sum a, Sum b) { return _mm256_add_epi32(a, b); }
+SOTTOVOCE_INLINE void store(std::int32_t* to, Sum sum) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), sum); }
+
+SOTTOVOCE_INLINE Vector four_bytes(const void* from) {
+  int four;
+  __builtin_memcpy(&four, from, 4);
+  return _mm256_set1_epi32(four);
+}
+
+template <bool Wide>
+SOTTOVOCE_INLINE Sum dot(Sum sum, Vector levels, const std::int8_t* q, const std::uint8_t* magnitude) {
+  const Vector pairs =
+      Wide ? _mm256_maddubs_epi16(_mm256_abs_epi8(levels), _mm256_sign_epi8(four_bytes(q), levels))
+           : _mm256_maddubs_epi16(four_bytes(magnitude), _mm256_sign_epi8(levels, four_bytes(q)));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+
+SOTTOVOCE_INLINE Vector load(const std::uint8_t* codes) {
+  return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes));
+}
+SOTTOVOCE_INLINE Table16 table(const std::uint8_t* t) {
+  return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(t)));
+}
+SOTTOVOCE_INLINE Vector and_(Vector v, int mask) { return _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(mask))); }
+SOTTOVOCE_INLINE Vector or_(Vector a, Vector b) { return _mm256_or_si256(a, b); }
+SOTTOVOCE_INLINE Vector low4(Vector v) { return and_(v, 0x0f); }
+SOTTOVOCE_INLINE Vector high4(Vector v) { return and_(_mm256_srli_epi16(v, 4), 0x0f); }
+SOTTOVOCE_INLINE Vector middle4(Vector v) { return and_(_mm256_srli_epi16(v, 2), 0x0f); }
+SOTTOVOCE_INLINE Vector top2(Vector v) { return and_(_mm256_srli_epi16(v, 6), 0x03); }
+SOTTOVOCE_INLINE Vector look_up(Table16 table, Vector index) { return _mm256_shuffle_epi8(table, index); }
+
+// vpblendvb chooses by the upper bit of each byte.
+template <int Bit>
+SOTTOVOCE_INLINE Vector choose(Vector plane, Vector clear, Vector set) {
+  return _mm256_blendv_epi8(clear, set, Bit == 7 ? plane : _mm256_slli_epi16(plane, 7 - Bit));
+}
+
+struct Table32 {
+  Table16 low, high;
+  SOTTOVOCE_INLINE explicit Table32(const std::uint8_t* t) : low(table(t)), high(table(t + 16)) {}
+  template <int Shift>
+  SOTTOVOCE_INLINE Vector look_up(Vector nibble, Vector plane) const {
+    return choose<Shift>(plane, _mm256_shuffle_epi8(low, nibble), _mm256_shuffle_epi8(high, nibble));
+  }
+};
+
+struct Table64 {
+  Table32 low, high;
+  SOTTOVOCE_INLINE explicit Table64(const std::uint8_t* t) : low(t), high(t + 32) {}
+  template <int Shift>
+  SOTTOVOCE_INLINE Vector look_up(Vector nibble, Vector plane) const {
+    return choose<Shift + 1>(plane, low.template look_up<Shift>(nibble, plane),
+                             high.template look_up<Shift>(nibble, plane));
+  }
+};
+
+#include "elementwise.inl"
+#include "nibble_decoders.inl"
+#include "products.inl"
+#include "nibble_tables.inl"
+#include "table.inl"
+
+}  // namespace
+
+const Kernels& avx2_kernels() {
+  static const Kernels kernels = make_kernels("avx2", Layout::nibble);
+  return kernels;
+}
+
+}  // namespace sottovoce

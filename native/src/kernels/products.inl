@@ -1,0 +1,153 @@
+// Products over panels, the same on every path. Included inside a path's unnamed namespace, which has defined
+//   Vector     kWidth bytes of levels, four columns of each of kWidth / 4 rows
+//   Sum        int32 of each of those rows; zero(), add(Sum, Sum), store(int32_t*, Sum)
+//   dot        Sum dot<Wide>(Sum, Vector, q, magnitude), q being the four activations; Wide: a level may be -128
+//   Decoder    Decoder<StoredBits>(tables).level<I>(codes): code vector I of a chunk, looked up; pure, so that the
+//              compiler shares what two code vectors have in common
+//   kBatch     most activations vectors that one pass over a panel serves; chains(n) sums in flight for each
+// No function here may be one of the standard library: their inline copies could be shared with other paths.
+
+constexpr int kParts = kVectorBytes / kWidth;
+
+template <int Bits, int N, bool Wide>
+struct PanelSums {
+  static constexpr int kChains = chains(N);
+  Sum sums[N][kParts][kChains];
+
+  template <int I>
+  SOTTOVOCE_INLINE void multiply(const Decoder<Bits>& decoder, const std::uint8_t* codes, const ActivationsView& x,
+                                 std::ptrdiff_t column) {
+#pragma GCC unroll 4
+    for (int part = 0; part < kParts; ++part) {
+      const Vector levels = decoder.template level<I>(codes + part * kWidth);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) {
+        const std::ptrdiff_t at = n * x.stride + column + 4 * I;
+        Sum& sum = sums[n][part][I % kChains];
+        sum = dot<Wide>(sum, levels, x.q + at, x.magnitude + at);
+      }
+    }
+  }
+
+  SOTTOVOCE_INLINE void run(const Decoder<Bits>& decoder, const std::uint8_t* codes, const ActivationsView& x,
+                            int chunks) {
+#pragma GCC unroll 8
+    for (int n = 0; n < N; ++n)
+#pragma GCC unroll 4
+      for (int part = 0; part < kParts; ++part)
+#pragma GCC unroll 4
+        for (int k = 0; k < kChains; ++k) sums[n][part][k] = zero();
+    for (std::ptrdiff_t column = 0; column < static_cast<std::ptrdiff_t>(chunks) * kChunkColumns;
+         column += kChunkColumns) {
+      multiply<0>(decoder, codes, x, column);
+      multiply<1>(decoder, codes, x, column);
+      multiply<2>(decoder, codes, x, column);
+      multiply<3>(decoder, codes, x, column);
+      multiply<4>(decoder, codes, x, column);
+      multiply<5>(decoder, codes, x, column);
+      multiply<6>(decoder, codes, x, column);
+      multiply<7>(decoder, codes, x, column);
+      codes += Bits * kVectorBytes;
+    }
+  }
+
+  SOTTOVOCE_INLINE void finish(const BandView& band, const ActivationsView& x, int first_row, float* out,
+                               std::ptrdiff_t out_stride) {
+    const int rows = band.rows - first_row < kPanelRows ? band.rows - first_row : kPanelRows;
+    const float* row_scale = band.row_scale + first_row;
+    for (int n = 0; n < N; ++n) {
+      alignas(64) std::int32_t total[kPanelRows];
+      for (int part = 0; part < kParts; ++part) {
+        Sum sum = sums[n][part][0];
+        for (int k = 1; k < kChains; ++k) sum = add(sum, sums[n][part][k]);
+        store(total + part * (kWidth / 4), sum);
+      }
+      const std::int32_t offset = kLevelOffset * x.sum[n];
+      const float scale = x.scale[n];
+      float* y = out + n * out_stride + first_row;
+      if (rows == kPanelRows) {
+        for (int r = 0; r < kPanelRows; ++r) y[r] = static_cast<float>(total[r] - offset) * (row_scale[r] * scale);
+      } else {
+        for (int r = 0; r < rows; ++r) y[r] = static_cast<float>(total[r] - offset) * (row_scale[r] * scale);
+      }
+    }
+  }
+};
+
+template <int Bits, bool Wide, int N>
+SOTTOVOCE_INLINE void serve(const BandView& band, const Decoder<Bits>& decoder, const std::uint8_t* codes,
+                            const ActivationsView& x, int panel, float* out, std::ptrdiff_t out_stride) {
+  PanelSums<Bits, N, Wide> sums;
+  sums.run(decoder, codes, x, band.chunks);
+  sums.finish(band, x, panel * kPanelRows, out, out_stride);
+}
+
+// The codes of a panel come from memory once; they are in the first-level cache for every later group of vectors.
+template <int Bits, bool Wide>
+void panels(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
+            int last) {
+  const Decoder<Bits> decoder(band.tables);
+  const std::ptrdiff_t panel_bytes = static_cast<std::ptrdiff_t>(band.chunks) * Bits * kVectorBytes;
+  for (int panel = first; panel < last; ++panel) {
+    const std::uint8_t* codes = band.tiles + panel * panel_bytes;
+    ActivationsView rest = x;
+    float* y = out;
+    while (rest.n > 0) {
+      int served = 1;
+      if (kBatch >= 8 && rest.n >= 8) {
+        serve<Bits, Wide, kBatch >= 8 ? 8 : 1>(band, decoder, codes, rest, panel, y, out_stride);
+        served = 8;
+      } else if (rest.n >= 4) {
+        serve<Bits, Wide, 4>(band, decoder, codes, rest, panel, y, out_stride);
+        served = 4;
+      } else if (rest.n >= 2) {
+        serve<Bits, Wide, 2>(band, decoder, codes, rest, panel, y, out_stride);
+        served = 2;
+      } else {
+        serve<Bits, Wide, 1>(band, decoder, codes, rest, panel, y, out_stride);
+      }
+      rest.q += served * rest.stride;
+      rest.magnitude += served * rest.stride;
+      rest.scale += served;
+      rest.sum += served;
+      rest.n -= served;
+      y += served * out_stride;
+    }
+  }
+}
+
+template <bool Wide>
+void product_of(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
+                int last) {
+  switch (band.stored_bits) {
+    case 1: return panels<1, Wide>(band, x, out, out_stride, first, last);
+    case 2: return panels<2, Wide>(band, x, out, out_stride, first, last);
+    case 3: return panels<3, Wide>(band, x, out, out_stride, first, last);
+    case 4: return panels<4, Wide>(band, x, out, out_stride, first, last);
+    case 5: return panels<5, Wide>(band, x, out, out_stride, first, last);
+    case 6: return panels<6, Wide>(band, x, out, out_stride, first, last);
+#if SOTTOVOCE_SEVEN_BITS
+    case 7: return panels<7, Wide>(band, x, out, out_stride, first, last);
+#endif
+    default: return panels<8, Wide>(band, x, out, out_stride, first, last);
+  }
+}
+
+// Only a dot product that negates levels must know of -128.
+void product(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
+             int last) {
+#if SOTTOVOCE_NEGATES_LEVELS
+  if (band.has_minus_128) return product_of<true>(band, x, out, out_stride, first, last);
+#endif
+  product_of<false>(band, x, out, out_stride, first, last);
+}
+
+// A lookup table of `size` entries whose index holds the code's bit k at bit positions[k]; other index bits are ignored.
+template <int Count>
+void index_table(const std::uint8_t* levels, int size, const int (&positions)[Count], std::uint8_t* table) {
+  for (int index = 0; index < size; ++index) {
+    int code = 0;
+    for (int k = 0; k < Count; ++k) code |= (index >> positions[k] & 1) << k;
+    table[index] = levels[code];
+  }
+}

@@ -1,0 +1,29 @@
+// From the file's row-major bit stream to tiles in the order of use.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "layout.hpp"
+#include "threads.hpp"
+
+namespace sottovoce {
+
+struct PackedRows {
+  const std::uint8_t* codes;  // (rows, row_bytes(columns, bits))
+  int rows, columns, bits;
+};
+
+constexpr int panels_of(int rows) { return (rows + kPanelRows - 1) / kPanelRows; }
+constexpr int chunks_of(int columns) { return (columns + kChunkColumns - 1) / kChunkColumns; }
+
+constexpr std::size_t panel_bytes(int columns, int stored_bits) {
+  return static_cast<std::size_t>(chunks_of(columns)) * static_cast<std::size_t>(stored_bits) * kVectorBytes;
+}
+
+// Writes the panels of a range, (panels, panel_bytes). Rows and columns that are not there become code 0, and there
+// activations are zeros and results are dropped. Where stored_bits is 8, tiles hold levels (256,) looked up by code.
+void tile_panels(const PackedRows& source, Layout layout, const std::uint8_t* levels, Range panels,
+                 std::uint8_t* tiles);
+
+}  // namespace sottovoce
