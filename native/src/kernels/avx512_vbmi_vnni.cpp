@@ -2,12 +2,11 @@
 //
 // vpermb looks up 64 entries and ignores the two upper bits of an index, so a code that lies in the low six bits of a
 // byte needs neither shift nor mask: its table ignores the foreign bits. Vector instructions for 512 weights, beside
-// the 8 dot products: 1 bit 9, 2 bits 10, 3 bits 13, 4 bits 12, 5 bits 17, 6 bits 18, 7 bits 21, 8 bits none.
+// the 8 dot products: 1 bit 9, 2 bits 10, 3 bits 13, 4 bits 12, 5 bits 17, 6 bits 18, 8 bits none.
 #include <immintrin.h>
 
 #include "common.hpp"
 
-#define SOTTOVOCE_SEVEN_BITS 1
 #define SOTTOVOCE_NEGATES_LEVELS 0
 
 namespace sottovoce {
@@ -15,6 +14,7 @@ namespace {
 
 constexpr std::uint8_t kLevelOffset = 128;  // vpdpbusd wants one unsigned side: levels + 128
 constexpr int kWidth = 64;
+constexpr int streams(int) { return 2; }
 constexpr int kBatch = 8;
 constexpr int chains(int n) { return n == 1 ? 4 : n == 2 ? 2 : 1; }
 
@@ -138,24 +138,6 @@ struct Decoder<6> {
 };
 
 template <>
-struct Decoder<7> {
-  Vector low, high;  // levels of codes below 64, and of the others
-  SOTTOVOCE_INLINE explicit Decoder(const std::uint8_t* t) : low(load(t, 0)), high(load(t, 1)) {}
-  template <int I>
-  SOTTOVOCE_INLINE Vector level(const std::uint8_t* codes) const {
-    if constexpr (I < 7) return _mm512_permutex2var_epi8(low, load(codes, I), high);
-    Vector gathered = load(codes, 0);  // the upper bit of each vector in turn, the earlier ones moving down
-    gathered = blend<0x7f>(right<1>(gathered), load(codes, 1));
-    gathered = blend<0x7f>(right<1>(gathered), load(codes, 2));
-    gathered = blend<0x7f>(right<1>(gathered), load(codes, 3));
-    gathered = blend<0x7f>(right<1>(gathered), load(codes, 4));
-    gathered = blend<0x7f>(right<1>(gathered), load(codes, 5));
-    gathered = blend<0x7f>(right<1>(gathered), load(codes, 6));
-    return _mm512_permutex2var_epi8(low, right<1>(gathered), high);
-  }
-};
-
-template <>
 struct Decoder<8> {
   SOTTOVOCE_INLINE explicit Decoder(const std::uint8_t*) {}
   template <int I>
@@ -193,7 +175,6 @@ void make_tables(int stored_bits, const std::uint8_t* levels, std::uint8_t* tabl
       index_table(levels, 64, {0, 1, 2, 4, 5}, tables + 128);
       break;
     case 6: index_table(levels, 64, {0, 1, 2, 3, 4, 5}, tables); break;
-    case 7: index_table(levels, 128, {0, 1, 2, 3, 4, 5, 6}, tables); break;
     default: break;  // tiles hold the levels themselves
   }
 }

@@ -3,7 +3,6 @@
 
 #include "common.hpp"
 
-#define SOTTOVOCE_SEVEN_BITS 0
 #define SOTTOVOCE_NEGATES_LEVELS 0
 
 namespace sottovoce {
@@ -11,6 +10,7 @@ namespace {
 
 constexpr std::uint8_t kLevelOffset = 128;
 constexpr int kWidth = 64;
+constexpr int streams(int bits) { return bits == 5 || bits == 6 ? 1 : 2; }
 constexpr int kBatch = 8;
 constexpr int chains(int n) { return n == 1 ? 4 : n == 2 ? 2 : 1; }
 

@@ -1,4 +1,4 @@
-// What every kernel path includes. Its macros keep shared source text out of shared object code.
+// What every kernel path includes. Text that paths share is always compiled into each of them.
 #pragma once
 
 #include "../kernels.hpp"

@@ -4,7 +4,6 @@
 
 #include "common.hpp"
 
-#define SOTTOVOCE_SEVEN_BITS 0
 #define SOTTOVOCE_NEGATES_LEVELS 0
 
 namespace sottovoce {
@@ -12,6 +11,7 @@ namespace {
 
 constexpr std::uint8_t kLevelOffset = 0;
 constexpr int kWidth = 16;
+constexpr int streams(int bits) { return bits == 8 ? 2 : 1; }
 constexpr int kBatch = 4;
 constexpr int chains(int) { return 1; }
 

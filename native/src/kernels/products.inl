@@ -4,55 +4,70 @@
 //   dot        Sum dot<Wide>(Sum, Vector, q, magnitude), q being the four activations; Wide: a level may be -128
 //   Decoder    Decoder<StoredBits>(tables).level<I>(codes): code vector I of a chunk, looked up; pure, so that the
 //              compiler shares what two code vectors have in common
+//   streams    1 or 2, by width, as measured: two streams help loops that are short and bound by memory
 //   kBatch     most activations vectors that one pass over a panel serves; chains(n) sums in flight for each
 // No function here may be one of the standard library: their inline copies could be shared with other paths.
 
 constexpr int kParts = kVectorBytes / kWidth;
 
-template <int Bits, int N, bool Wide>
+// Sums of N vectors with P panels side by side, `apart` bytes from one to the next.
+template <int Bits, int N, int P, bool Wide>
 struct PanelSums {
-  static constexpr int kChains = chains(N);
-  Sum sums[N][kParts][kChains];
+  static constexpr int kChains = chains(N * P);
+  Sum sums[P][N][kParts][kChains];
 
   template <int I>
-  SOTTOVOCE_INLINE void multiply(const Decoder<Bits>& decoder, const std::uint8_t* codes, const ActivationsView& x,
-                                 std::ptrdiff_t column) {
+  SOTTOVOCE_INLINE void multiply(const Decoder<Bits>& decoder, const std::uint8_t* codes, std::ptrdiff_t apart,
+                                 const ActivationsView& x, std::ptrdiff_t column) {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
 #pragma GCC unroll 4
-    for (int part = 0; part < kParts; ++part) {
-      const Vector levels = decoder.template level<I>(codes + part * kWidth);
+      for (int part = 0; part < kParts; ++part) {
+        const Vector levels = decoder.template level<I>(codes + p * apart + part * kWidth);
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const std::ptrdiff_t at = n * x.stride + column + 4 * I;
-        Sum& sum = sums[n][part][I % kChains];
-        sum = dot<Wide>(sum, levels, x.q + at, x.magnitude + at);
+        for (int n = 0; n < N; ++n) {
+          const std::ptrdiff_t at = n * x.stride + column + 4 * I;
+          Sum& sum = sums[p][n][part][I % kChains];
+          sum = dot<Wide>(sum, levels, x.q + at, x.magnitude + at);
+        }
       }
     }
   }
 
-  SOTTOVOCE_INLINE void run(const Decoder<Bits>& decoder, const std::uint8_t* codes, const ActivationsView& x,
-                            int chunks) {
+  SOTTOVOCE_INLINE void run(const Decoder<Bits>& decoder, const std::uint8_t* codes, std::ptrdiff_t apart,
+                            const ActivationsView& x, int chunks) {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p)
 #pragma GCC unroll 8
-    for (int n = 0; n < N; ++n)
+      for (int n = 0; n < N; ++n)
 #pragma GCC unroll 4
-      for (int part = 0; part < kParts; ++part)
+        for (int part = 0; part < kParts; ++part)
 #pragma GCC unroll 4
-        for (int k = 0; k < kChains; ++k) sums[n][part][k] = zero();
+          for (int k = 0; k < kChains; ++k) sums[p][n][part][k] = zero();
     for (std::ptrdiff_t column = 0; column < static_cast<std::ptrdiff_t>(chunks) * kChunkColumns;
          column += kChunkColumns) {
-      multiply<0>(decoder, codes, x, column);
-      multiply<1>(decoder, codes, x, column);
-      multiply<2>(decoder, codes, x, column);
-      multiply<3>(decoder, codes, x, column);
-      multiply<4>(decoder, codes, x, column);
-      multiply<5>(decoder, codes, x, column);
-      multiply<6>(decoder, codes, x, column);
-      multiply<7>(decoder, codes, x, column);
+      multiply<0>(decoder, codes, apart, x, column);
+      multiply<1>(decoder, codes, apart, x, column);
+      multiply<2>(decoder, codes, apart, x, column);
+      multiply<3>(decoder, codes, apart, x, column);
+      multiply<4>(decoder, codes, apart, x, column);
+      multiply<5>(decoder, codes, apart, x, column);
+      multiply<6>(decoder, codes, apart, x, column);
+      multiply<7>(decoder, codes, apart, x, column);
       codes += Bits * kVectorBytes;
     }
   }
 
-  SOTTOVOCE_INLINE void finish(const BandView& band, const ActivationsView& x, int first_row, float* out,
-                               std::ptrdiff_t out_stride) {
+  SOTTOVOCE_INLINE void finish(const BandView& band, const ActivationsView& x, int panel, int panels_apart, float* out,
+                               std::ptrdiff_t out_stride) const {
+    for (int p = 0; p < P; ++p) {
+      finish_panel(band, x, sums[p], (panel + p * panels_apart) * kPanelRows, out, out_stride);
+    }
+  }
+
+  static SOTTOVOCE_INLINE void finish_panel(const BandView& band, const ActivationsView& x,
+                                            const Sum (&sums)[N][kParts][kChains], int first_row, float* out,
+                                            std::ptrdiff_t out_stride) {
     const int rows = band.rows - first_row < kPanelRows ? band.rows - first_row : kPanelRows;
     const float* row_scale = band.row_scale + first_row;
     for (int n = 0; n < N; ++n) {
@@ -74,37 +89,54 @@ struct PanelSums {
   }
 };
 
-template <int Bits, bool Wide, int N>
-SOTTOVOCE_INLINE void serve(const BandView& band, const Decoder<Bits>& decoder, const std::uint8_t* codes,
-                            const ActivationsView& x, int panel, float* out, std::ptrdiff_t out_stride) {
-  PanelSums<Bits, N, Wide> sums;
-  sums.run(decoder, codes, x, band.chunks);
-  sums.finish(band, x, panel * kPanelRows, out, out_stride);
+constexpr std::ptrdiff_t bytes_of_panels(const BandView& band, int bits, int panels) {
+  return static_cast<std::ptrdiff_t>(panels) * band.chunks * bits * kVectorBytes;
 }
 
-// The codes of a panel come from memory once; they are in the first-level cache for every later group of vectors.
+template <int Bits, bool Wide, int N>
+SOTTOVOCE_INLINE void serve(const BandView& band, const Decoder<Bits>& decoder, const ActivationsView& x, int panel,
+                            float* out, std::ptrdiff_t out_stride) {
+  PanelSums<Bits, N, 1, Wide> sums;
+  sums.run(decoder, band.tiles + bytes_of_panels(band, Bits, panel), 0, x, band.chunks);
+  sums.finish(band, x, panel, 0, out, out_stride);
+}
+
+// One vector: where streams(Bits) is 2, both halves of the panels side by side, because two forward streams of reads
+// keep more of the memory busy than one. (Two neighbouring panels do not: each stream would end where the other began.)
 template <int Bits, bool Wide>
-void panels(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
-            int last) {
+void one_vector(const BandView& band, const ActivationsView& x, float* out, int first, int last) {
   const Decoder<Bits> decoder(band.tables);
-  const std::ptrdiff_t panel_bytes = static_cast<std::ptrdiff_t>(band.chunks) * Bits * kVectorBytes;
+  const int half = streams(Bits) == 2 ? (last - first) / 2 : 0;
+  for (int panel = first; panel < first + half; ++panel) {
+    PanelSums<Bits, 1, 2, Wide> sums;
+    sums.run(decoder, band.tiles + bytes_of_panels(band, Bits, panel), bytes_of_panels(band, Bits, half), x,
+             band.chunks);
+    sums.finish(band, x, panel, half, out, 0);
+  }
+  for (int panel = first + 2 * half; panel < last; ++panel) serve<Bits, Wide, 1>(band, decoder, x, panel, out, 0);
+}
+
+// Several vectors: the codes of a panel come from memory once, and are in the first-level cache for every later group.
+template <int Bits, bool Wide>
+void several_vectors(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
+                     int last) {
+  const Decoder<Bits> decoder(band.tables);
   for (int panel = first; panel < last; ++panel) {
-    const std::uint8_t* codes = band.tiles + panel * panel_bytes;
     ActivationsView rest = x;
     float* y = out;
     while (rest.n > 0) {
       int served = 1;
       if (kBatch >= 8 && rest.n >= 8) {
-        serve<Bits, Wide, kBatch >= 8 ? 8 : 1>(band, decoder, codes, rest, panel, y, out_stride);
-        served = 8;
+        serve<Bits, Wide, kBatch>(band, decoder, rest, panel, y, out_stride);
+        served = kBatch;
       } else if (rest.n >= 4) {
-        serve<Bits, Wide, 4>(band, decoder, codes, rest, panel, y, out_stride);
+        serve<Bits, Wide, 4>(band, decoder, rest, panel, y, out_stride);
         served = 4;
       } else if (rest.n >= 2) {
-        serve<Bits, Wide, 2>(band, decoder, codes, rest, panel, y, out_stride);
+        serve<Bits, Wide, 2>(band, decoder, rest, panel, y, out_stride);
         served = 2;
       } else {
-        serve<Bits, Wide, 1>(band, decoder, codes, rest, panel, y, out_stride);
+        serve<Bits, Wide, 1>(band, decoder, rest, panel, y, out_stride);
       }
       rest.q += served * rest.stride;
       rest.magnitude += served * rest.stride;
@@ -116,19 +148,23 @@ void panels(const BandView& band, const ActivationsView& x, float* out, std::ptr
   }
 }
 
+template <int Bits, bool Wide>
+void panels(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
+            int last) {
+  if (x.n == 1) return one_vector<Bits, Wide>(band, x, out, first, last);
+  several_vectors<Bits, Wide>(band, x, out, out_stride, first, last);
+}
+
 template <bool Wide>
 void product_of(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
                 int last) {
-  switch (band.stored_bits) {
+  switch (band.stored_bits) {  // never 7, see layout.hpp
     case 1: return panels<1, Wide>(band, x, out, out_stride, first, last);
     case 2: return panels<2, Wide>(band, x, out, out_stride, first, last);
     case 3: return panels<3, Wide>(band, x, out, out_stride, first, last);
     case 4: return panels<4, Wide>(band, x, out, out_stride, first, last);
     case 5: return panels<5, Wide>(band, x, out, out_stride, first, last);
     case 6: return panels<6, Wide>(band, x, out, out_stride, first, last);
-#if SOTTOVOCE_SEVEN_BITS
-    case 7: return panels<7, Wide>(band, x, out, out_stride, first, last);
-#endif
     default: return panels<8, Wide>(band, x, out, out_stride, first, last);
   }
 }
