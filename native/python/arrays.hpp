@@ -5,12 +5,14 @@
 #include <nanobind/ndarray.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <initializer_list>
 #include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
-#include <utility>
+#include <type_traits>
+#include <vector>
 
 namespace sottovoce::python {
 
@@ -44,7 +46,7 @@ class Input {
     }
     if (!fits) throw std::invalid_argument(expected + "shape " + found_shape());
     long long step = 1;
-    for (std::size_t k = array_.ndim(); k-- > 0;) {
+    for (std::size_t k = array_.size() > 0 ? array_.ndim() : 0; k-- > 0;) {
       if (array_.shape(k) > 1 && array_.stride(k) != step) throw std::invalid_argument(expected + "another order");
       step *= static_cast<long long>(array_.shape(k));
     }

@@ -286,6 +286,7 @@ nb::list paths() {
 
 NB_MODULE(_native, m) {
   using namespace nb::literals;
+  nb::set_leak_warnings(false);  // objects in a module's globals outlive the interpreter; that is no leak
   m.def("kernel_paths", paths);
   m.def("kernel_name", [] { return std::string(choose_kernels().name); });
   nb::class_<ThreadPool>(m, "Threads").def(nb::init<int>(), "threads"_a).def_prop_ro("size", &ThreadPool::size);
