@@ -1,9 +1,10 @@
-// One frame's products of 5 x LSTM-1024 (42 million weights) at each width, and the machine's read bandwidth beside them.
+// One frame's products of 5 x LSTM-1024 (42 million weights) at each width, and the machine's read bandwidth beside
+// them.
 //
 //   bench_products [kernel] [rounds] [vectors]
 //
-// "hot": every width alone in its loop; "evicted": with 96 MB read between two passes, so that weights come from memory.
-// Widths take turns; the least and the median of all rounds are printed, in milliseconds.
+// "hot": every width alone in its loop; "evicted": with 96 MB read between two passes, so that weights come from
+// memory. Widths take turns; the least and the median of all rounds are printed, in milliseconds.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>

@@ -32,8 +32,8 @@ class Input {
  public:
   // shape: the expected size of each dimension, -1 for any. Throws std::invalid_argument, one line.
   Input(nb::handle object, const char* name, std::initializer_list<long long> shape) {
-    const std::string expected = std::string(name) + ": expected a C-contiguous " + type_name<T>() + " array of shape " +
-                                 text(shape) + ", found ";
+    const std::string expected = std::string(name) + ": expected a C-contiguous " + type_name<T>() +
+                                 " array of shape " + text(shape) + ", found ";
     if (!nb::try_cast(object, array_)) throw std::invalid_argument(expected + "no array");
     if (array_.dtype() != nb::dtype<T>()) throw std::invalid_argument(expected + "another type");
     if (array_.device_type() != nb::device::cpu::value) throw std::invalid_argument(expected + "another device");

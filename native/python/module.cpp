@@ -48,8 +48,8 @@ class Bands {
       levels_.emplace_back(fields[1], (name + ".levels").c_str(), std::initializer_list<long long>{-1});
       scales_.emplace_back(fields[2], (name + ".row_scale").c_str(), std::initializer_list<long long>{-1});
       codes_.emplace_back(fields[3], (name + ".codes").c_str(), std::initializer_list<long long>{-1, -1});
-      bands_.push_back({bits, codes_.back().extent(0), levels_.back().span(), scales_.back().span(),
-                        codes_.back().span()});
+      bands_.push_back(
+          {bits, codes_.back().extent(0), levels_.back().span(), scales_.back().span(), codes_.back().span()});
     }
     check_bands(columns, bands_);
   }
@@ -167,7 +167,8 @@ struct PyLstm {
     return {h.array(), c.array()};
   }
 
-  std::tuple<FloatArray, FloatArray, FloatArray> run(nb::handle object, nb::handle h_object, nb::handle c_object) const {
+  std::tuple<FloatArray, FloatArray, FloatArray> run(nb::handle object, nb::handle h_object,
+                                                     nb::handle c_object) const {
     const Input<float> x(object, "x", {-1, -1, layer.inputs()});
     const int n = x.extent(0), frames = x.extent(1);
     const Output<float> h = state(h_object, "h", n), c = state(c_object, "c", n);

@@ -10,7 +10,7 @@ namespace sottovoce {
 
 struct KernelPath {
   std::string_view name;
-  bool available;  // built in, and the processor and the operating system can run it
+  bool available;               // built in, and the processor and the operating system can run it
   const Kernels& (*kernels)();  // null where it is not built in; call it only where available
 };
 

@@ -12,7 +12,7 @@ namespace sottovoce {
 inline constexpr int kPanelRows = 16;     // a panel is 16 rows: one accumulator lane a row
 inline constexpr int kChunkColumns = 32;  // a chunk is a panel's next 32 columns: eight vectors of 16 rows x 4 columns
 inline constexpr int kVectorBytes = 64;
-inline constexpr int kTableBytes = 512;   // most bytes of lookup tables that a path makes of one band's levels
+inline constexpr int kTableBytes = 512;  // most bytes of lookup tables that a path makes of one band's levels
 
 // How codes lie in a chunk; see layout.hpp.
 enum class Layout { sextet, nibble };
@@ -30,11 +30,11 @@ struct BandView {
 
 // n vectors of int8 activations, each padded with zeros to whole chunks; never -128.
 struct ActivationsView {
-  const std::int8_t* q;            // (n, stride)
-  const std::uint8_t* magnitude;   // |q|, same shape
+  const std::int8_t* q;           // (n, stride)
+  const std::uint8_t* magnitude;  // |q|, same shape
   std::ptrdiff_t stride;
-  const float* scale;              // (n,)
-  const std::int32_t* sum;         // (n,) sums of q
+  const float* scale;       // (n,)
+  const std::int32_t* sum;  // (n,) sums of q
   int n;
 };
 

@@ -76,8 +76,9 @@ Matrix::Band Matrix::make_band(const PackedBand& source, int first_row, ThreadPo
   pool.split(band.panels, kLeastPanels,
              [&](Range panels) { tile_panels(rows, kernels_->layout, levels, panels, tiles); });
   const bool has_minus_128 = std::find(source.levels.begin(), source.levels.end(), -128) != source.levels.end();
-  band.view = {tiles,  band.tables.as<std::uint8_t>(), band.row_scale.data(), source.rows, chunks_of(columns_), stored,
-               has_minus_128};
+  band.view = {
+      tiles,        band.tables.as<std::uint8_t>(), band.row_scale.data(), source.rows, chunks_of(columns_), stored,
+      has_minus_128};
   return band;
 }
 

@@ -16,11 +16,11 @@ inline constexpr int kMaxColumns = 65536;  // 65,536 * 127 * 255 < 2^31: an int3
 
 // Rows of a packed file with bits and levels of their own (sottovoce.packed.Band); nothing is copied or owned.
 struct PackedBand {
-  int bits;                              // 1 .. 8
-  int rows;                              // > 0
-  std::span<const std::int8_t> levels;   // (1 .. 2^bits,)
-  std::span<const float> row_scale;      // (rows,)
-  std::span<const std::uint8_t> codes;   // (rows * row_bytes(columns, bits),)
+  int bits;                             // 1 .. 8
+  int rows;                             // > 0
+  std::span<const std::int8_t> levels;  // (1 .. 2^bits,)
+  std::span<const float> row_scale;     // (rows,)
+  std::span<const std::uint8_t> codes;  // (rows * row_bytes(columns, bits),)
 };
 
 // Throws std::invalid_argument, one line, unless the bands agree with themselves and with 1 .. 65,536 columns.

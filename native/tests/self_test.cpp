@@ -64,8 +64,7 @@ struct TestBand {
         plain.push_back(code);
         for (int b = 0; b < bits; ++b) {
           const std::size_t at = static_cast<std::size_t>(c * bits + b);
-          packed[static_cast<std::size_t>(r) * stride + at / 8] |=
-              static_cast<std::uint8_t>((code >> b & 1) << at % 8);
+          packed[static_cast<std::size_t>(r) * stride + at / 8] |= static_cast<std::uint8_t>((code >> b & 1) << at % 8);
         }
       }
     }

@@ -32,9 +32,8 @@ SOTTOVOCE_INLINE Vector four_bytes(const void* from) {
 
 template <bool Wide>
 SOTTOVOCE_INLINE Sum dot(Sum sum, Vector levels, const std::int8_t* q, const std::uint8_t* magnitude) {
-  const Vector pairs =
-      Wide ? _mm256_maddubs_epi16(_mm256_abs_epi8(levels), _mm256_sign_epi8(four_bytes(q), levels))
-           : _mm256_maddubs_epi16(four_bytes(magnitude), _mm256_sign_epi8(levels, four_bytes(q)));
+  const Vector pairs = Wide ? _mm256_maddubs_epi16(_mm256_abs_epi8(levels), _mm256_sign_epi8(four_bytes(q), levels))
+                            : _mm256_maddubs_epi16(four_bytes(magnitude), _mm256_sign_epi8(levels, four_bytes(q)));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 
@@ -44,7 +43,9 @@ SOTTOVOCE_INLINE Vector load(const std::uint8_t* codes) {
 SOTTOVOCE_INLINE Table16 table(const std::uint8_t* t) {
   return _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(t)));
 }
-SOTTOVOCE_INLINE Vector and_(Vector v, int mask) { return _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(mask))); }
+SOTTOVOCE_INLINE Vector and_(Vector v, int mask) {
+  return _mm256_and_si256(v, _mm256_set1_epi8(static_cast<char>(mask)));
+}
 SOTTOVOCE_INLINE Vector or_(Vector a, Vector b) { return _mm256_or_si256(a, b); }
 SOTTOVOCE_INLINE Vector low4(Vector v) { return and_(v, 0x0f); }
 SOTTOVOCE_INLINE Vector high4(Vector v) { return and_(_mm256_srli_epi16(v, 4), 0x0f); }

@@ -9,7 +9,8 @@ struct Decoder;
 template <>
 struct Decoder<1> {
   Table16 of_bit[4];
-  SOTTOVOCE_INLINE explicit Decoder(const std::uint8_t* t) : of_bit{table(t), table(t + 16), table(t + 32), table(t + 48)} {}
+  SOTTOVOCE_INLINE explicit Decoder(const std::uint8_t* t)
+      : of_bit{table(t), table(t + 16), table(t + 32), table(t + 48)} {}
   template <int I>
   SOTTOVOCE_INLINE Vector level(const std::uint8_t* codes) const {
     const Vector v = load(codes);

@@ -178,7 +178,8 @@ void product(const BandView& band, const ActivationsView& x, float* out, std::pt
   product_of<false>(band, x, out, out_stride, first, last);
 }
 
-// A lookup table of `size` entries whose index holds the code's bit k at bit positions[k]; other index bits are ignored.
+// A lookup table of `size` entries whose index holds the code's bit k at bit positions[k]; other index bits are
+// ignored.
 template <int Count>
 void index_table(const std::uint8_t* levels, int size, const int (&positions)[Count], std::uint8_t* table) {
   for (int index = 0; index < size; ++index) {
