@@ -11,7 +11,10 @@ namespace sottovoce {
 namespace {
 
 constexpr int kMaxThreads = 256;
-constexpr int kWatch = 2000;  // turns of a waiting loop, some 20 to 50 microseconds: the pause inside one frame
+// A waiting thread turns without a system call for about a microsecond, then offers its core to whoever wants it (on a
+// busy machine that may be the very thread it waits for), in all for some tens of microseconds: a pause inside a frame.
+constexpr int kTurns = 64;
+constexpr int kOffers = 64;
 
 void relax() {
 #if defined(__x86_64__)
@@ -19,6 +22,19 @@ void relax() {
 #elif defined(__aarch64__)
   __asm__ __volatile__("yield");
 #endif
+}
+
+// Whether the condition came true in time.
+template <class Condition>
+bool watch(const Condition& condition) {
+  for (int offer = 0; offer < kOffers; ++offer) {
+    for (int turn = 0; turn < kTurns; ++turn) {
+      if (condition()) return true;
+      relax();
+    }
+    std::this_thread::yield();
+  }
+  return condition();
 }
 
 }  // namespace
@@ -57,17 +73,14 @@ void ThreadPool::run(Function function, const void* context) {
   }
   wake_.notify_all();
   function(context, 0);
-  for (int i = 0; unfinished_.load(std::memory_order_acquire) != 0; ++i) {
-    if (i < kWatch) relax();
-    else std::this_thread::yield();
+  while (!watch([&] { return unfinished_.load(std::memory_order_acquire) == 0; })) {
   }
 }
 
 void ThreadPool::work(int part) {
   unsigned seen = 0;
   for (;;) {
-    for (int i = 0; i < kWatch && turn_.load(std::memory_order_acquire) == seen; ++i) relax();
-    if (turn_.load(std::memory_order_acquire) == seen) {
+    if (!watch([&] { return turn_.load(std::memory_order_acquire) != seen; })) {
       std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return turn_.load(std::memory_order_relaxed) != seen; });
     }
