@@ -62,16 +62,6 @@ struct Model {
   }
 };
 
-// The sum keeps the compiler from dropping the reads.
-std::uint64_t read_all(const Block& block) {
-  const std::uint64_t* words = block.as<std::uint64_t>();
-  std::uint64_t sum[8] = {};
-  for (std::size_t i = 0; i < block.size() / 8; i += 8) {
-    for (std::size_t k = 0; k < 8; ++k) sum[k] ^= words[i + k];
-  }
-  return sum[0] ^ sum[1] ^ sum[2] ^ sum[3] ^ sum[4] ^ sum[5] ^ sum[6] ^ sum[7];
-}
-
 void report(const char* what, std::vector<double>& times, double bytes) {
   std::sort(times.begin(), times.end());
   std::printf("  %s least %.3f median %.3f ms (%4.1f GB/s)", what, times.front(), times[times.size() / 2],
@@ -106,7 +96,7 @@ int main(int argc, char** argv) {
       for (int i = 0; i < 3; ++i) models[m]->pass(x.view(), out, pool);
       for (int i = 0; i < 8; ++i) hot[m].push_back(models[m]->pass(x.view(), out, pool));
       const double before = now();
-      sink ^= read_all(other);
+      sink ^= kernels.read(other.as<std::uint64_t>(), static_cast<std::ptrdiff_t>(other.size() / 8));
       reads.push_back(now() - before);
       evicted[m].push_back(models[m]->pass(x.view(), out, pool));
     }

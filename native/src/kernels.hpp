@@ -74,6 +74,10 @@ struct Kernels {
   // Gates i, f, g, o (4 units,) = (recurrent + projected) + bias; c and h (units,) are overwritten.
   void (*lstm_cell)(const float* recurrent, const float* projected, const float* bias, std::ptrdiff_t units, float* c,
                     float* h);
+
+  // Reads words (count,) in two forward streams, as products do, and returns their exclusive or: for measuring
+  // bandwidth.
+  std::uint64_t (*read)(const std::uint64_t* words, std::ptrdiff_t count);
 };
 
 const Kernels& portable_kernels();

@@ -193,3 +193,10 @@ void lstm_cell(const float* __restrict recurrent, const float* __restrict projec
     h[u] = tanh_of(state) * output_gate;
   }
 }
+
+std::uint64_t read(const std::uint64_t* words, std::ptrdiff_t count) {
+  const std::ptrdiff_t half = count / 2;
+  std::uint64_t all = 0;
+  for (std::ptrdiff_t i = 0; i < half; ++i) all ^= words[i] ^ words[half + i];
+  return count % 2 == 0 ? all : all ^ words[count - 1];
+}
