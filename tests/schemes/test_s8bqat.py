@@ -9,6 +9,8 @@ from torch import nn
 import sottovoce as sv
 from sottovoce.errors import ConfigError
 from sottovoce.quant import BitPlan
+from sottovoce.quant.makers import make_codebook
+from sottovoce.quant.spec import BandSpec
 from sottovoce.schemes.schedule import crossed, is_event, ramp
 
 
@@ -141,6 +143,7 @@ def test_levels_are_taken_anew_where_asked() -> None:
         ({"period": -0.1}, "period"),
         ({"refit": 0.0}, "refit"),
         ({"clip_bits": 9}, "clip_bits"),
+        ({"clip_bits": 0}, "clip_bits"),
         ({"clip_bits": 2.0}, "clip_bits"),
     ],
 )
@@ -158,15 +161,15 @@ def test_straight_through_settings_are_checked() -> None:
     assert sv.StraightThrough(refit=0.1).refit == 0.1 and sv.StraightThrough(refit=None).refit is None
 
 
-@pytest.mark.parametrize("bits", [2, 3])
-def test_the_preset_clips_two_bits_then_trains_on_snapped_weights_and_pulls_nothing(bits: int) -> None:
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_the_preset_clips_to_two_bits_then_trains_on_snapped_weights_and_pulls_nothing(bits: int) -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     session = sv.compress(model, BitPlan.uniform(model, bits=bits), sv.S8BQAT(), optimizer=optimizer, total_steps=8)
     codebook, before = session.bands[0].codebook, model.weight.detach().clone()
-    clipped = codebook.clip_(before.clone())
-    assert not torch.equal(clipped, before)
-    kept = clipped if bits == 2 else before
+    limits = make_codebook(before, BandSpec(min(bits, 2)))
+    kept = limits.clip_(before.clone())
+    assert not torch.equal(kept, before)
     seen = []
     for _ in range(8):
         model(torch.ones(1, 16)).sum().backward()
@@ -177,3 +180,14 @@ def test_the_preset_clips_two_bits_then_trains_on_snapped_weights_and_pulls_noth
     latent = session.latent("weight")
     assert latent is not None and torch.equal(latent, kept)
     assert session.bands[0].codebook is not codebook  # levels are taken anew as that begins
+
+
+def test_without_clip_bits_nothing_is_clipped() -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    scheme = sv.S8BQAT(clip_bits=None, start=0.0, finish=None)
+    session = sv.compress(model, BitPlan.uniform(model, bits=3), scheme, optimizer=optimizer, total_steps=4)
+    before = model.weight.detach().clone()
+    model(torch.ones(1, 16)).sum().backward()
+    optimizer.step()
+    assert session.step == 1 and torch.equal(model.weight, before)

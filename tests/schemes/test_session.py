@@ -205,8 +205,9 @@ def test_skipped_steps_count_for_nothing(model: Tagger, fused: bool) -> None:
     assert len(model.conv.weight.detach().unique()) <= 16
 
 
+@pytest.mark.parametrize("steps", [7, 13])
 @pytest.mark.parametrize("name", SCHEMES)
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(model: Tagger, name: str) -> None:
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(model: Tagger, name: str, steps: int) -> None:
     twin = Tagger()
     twin.load_state_dict(model.state_dict())
     plan = BitPlan.uniform(model, bits=3)
@@ -220,7 +221,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(model: Tagger, 
     session.finish()
 
     optimizer, session = start(twin)
-    train(twin, optimizer, 13, session)
+    train(twin, optimizer, steps, session)
     saved = session.state_dict()
     weights, moments = twin.state_dict(), optimizer.state_dict()
     resumed = Tagger()
@@ -228,7 +229,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(model: Tagger, 
     optimizer, session = start(resumed)
     optimizer.load_state_dict(moments)
     session.load_state_dict(saved)
-    train(resumed, optimizer, 7, session)
+    train(resumed, optimizer, 20 - steps, session)
     session.finish()
     for (key, a), b in zip(model.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -22,6 +22,8 @@ class TrainedBand:
 
     planned: PlannedBand
     codebook: Codebook
+    limits: Codebook | None = None
+    """Whose outer levels bound the weights, where a scheme clips to fewer bits than the band has."""
 
     @classmethod
     def of(cls, planned: PlannedBand) -> TrainedBand:
@@ -53,6 +55,17 @@ class TrainedBand:
     def estimate(self) -> None:
         """Take levels and scales anew from the weights as they stand."""
         self.codebook = make_codebook(self.weight(), self.planned.spec, self.planned.weight.gates)
+
+    @torch.no_grad()
+    def clip(self, bits: int) -> None:
+        """Keep the weights between the outer levels of a codebook of ``bits``, taken from them the first time; or of
+        the band's own, where that has no more bits."""
+        if self.planned.spec.bits <= bits:
+            self.codebook.clip_(self.weight())
+            return
+        if self.limits is None:
+            self.limits = make_codebook(self.weight(), replace(self.planned.spec, bits=bits), self.planned.weight.gates)
+        self.limits.clip_(self.weight())
 
     @torch.no_grad()
     def pack(self) -> Band:

@@ -25,8 +25,9 @@ class S8BQAT:
     strength: k of the decoupled pull, or lambda of the published penalty (the paper's best: 5e-4). Without a finishing
         phase the pull has to bring the weights all the way: 10 did that in ten epochs. At 0 there is none.
     start, full: shares of the run between which the strength grows linearly from nothing.
-    clip_bits: from ``start`` until ``finish``, weights of so many bits and fewer are kept between their outer levels.
-        Pulled and penalized weights always are, as in the paper.
+    clip_bits: from ``start`` until ``finish``, weights are kept between the outer levels of a codebook of so many bits
+        (of their own bits, where these are fewer); None for no such clipping. Pulled and penalized weights are kept
+        between their own outer levels, as in the paper.
     period: between hard compressions (tau), in steps, or as a share of the run where it is below 1; None for none
         before the end. ``estimate`` takes the levels anew at each of them.
     levels_at: share of the run at which levels are taken anew, once; None keeps those of the beginning.
@@ -37,8 +38,9 @@ class S8BQAT:
         is this.
 
     The defaults are what did best on dev (benchmarks/results/s8bqat_tuning.jsonl): straight-through from one half of
-    the run, levels taken anew every 50 steps, 2-bit weights clipped from a quarter of it, and no pull. The penalty is
-    flat at a level and steepest beside the border between cells: strong or early, it freezes the assignment of the
+    the run, levels taken anew every 50 steps, and from a quarter of it until then all weights between the outer levels
+    of two bits, about 1.5 standard deviations; no pull. Without tails the levels lie closer. The penalty is flat at a
+    level and steepest beside the border between cells: strong or early, it freezes the assignment of the
     first hour.
 
     Raises ConfigError for settings out of range.
@@ -53,7 +55,7 @@ class S8BQAT:
     levels_at: float | None = None
     finish: float | None = 0.5
     refit: float | None = 50
-    clip_bits: int = 2
+    clip_bits: int | None = 2
     calibrate: float | None = None
 
     def __post_init__(self) -> None:
@@ -69,8 +71,9 @@ class S8BQAT:
             raise ConfigError(f"start and full must be in order, found {self.start} and {self.full}")
         check_period("period", self.period)
         check_period("refit", self.refit)
-        if isinstance(self.clip_bits, bool) or not isinstance(self.clip_bits, int) or not 0 <= self.clip_bits <= 8:
-            raise ConfigError(f"clip_bits must be a whole number from 0 to 8, found {self.clip_bits!r}")
+        clip = self.clip_bits
+        if clip is not None and (isinstance(clip, bool) or not isinstance(clip, int) or not 1 <= clip <= 8):
+            raise ConfigError(f"clip_bits must be a whole number from 1 to 8, or None, found {clip!r}")
         if self.calibrate is not None and not 0 < self.calibrate < math.inf:
             raise ConfigError(f"calibrate must be a positive ratio, found {self.calibrate!r}")
         if self.calibrate is not None and self.form != "published":
@@ -116,8 +119,10 @@ class S8BQAT:
         for band in session.bands:
             if self.form == "decoupled" and share * self.strength > 0:
                 band.codebook.pull_(band.weight(), self.strength * share * session.rate(band))
-            elif share > 0 and (self.form == "published" or band.planned.spec.bits <= self.clip_bits):
+            elif share > 0 and self.form == "published":
                 band.codebook.clip_(band.weight())
+            elif share > 0 and self.clip_bits is not None:
+                band.clip(self.clip_bits)
 
     def penalty(self, session: Session) -> Tensor | None:
         """lambda times the penalty summed over weights, or None in the decoupled form."""

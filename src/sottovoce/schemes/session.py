@@ -8,6 +8,7 @@ their place again.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import zip_longest
 from typing import Any
 
@@ -154,9 +155,8 @@ class Session:
             "events": list(self.events),
             "values": dict(self.values),
             "hold": self._hold,
-            "codebooks": {
-                band.name: {"levels": band.codebook.levels, "scale": band.codebook.scale} for band in self.bands
-            },
+            "codebooks": {band.name: _saved(band.codebook) for band in self.bands},
+            "limits": {band.name: _saved(band.limits) for band in self.bands if band.limits is not None},
             "latents": {
                 band.planned.weight.name: self._latents[band.planned.weight.parameter].clone()
                 for band in self.bands
@@ -174,11 +174,9 @@ class Session:
         self._release()
         self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
         for band in self.bands:
-            saved, old = state["codebooks"][band.name], band.codebook
-            device = old.levels.device
-            band.codebook = Codebook(
-                saved["levels"].to(device), saved["scale"].to(device), old.bits, old.kind, old.grouping
-            )
+            band.codebook = _loaded(state["codebooks"][band.name], band.codebook)
+            limits = state["limits"].get(band.name)
+            band.limits = None if limits is None else _loaded(limits, band.codebook)
             latent = state["latents"].get(band.planned.weight.name)
             if latent is not None:
                 band.planned.weight.parameter.data.copy_(latent)
@@ -241,6 +239,15 @@ class Session:
     def _latent_rows(self, band: TrainedBand) -> Tensor:
         latent = self._latents.get(band.planned.weight.parameter)
         return band.weight() if latent is None else band.rows(latent)
+
+
+def _saved(codebook: Codebook) -> dict[str, Any]:
+    return {"levels": codebook.levels, "scale": codebook.scale, "bits": codebook.bits}
+
+
+def _loaded(saved: dict[str, Any], like: Codebook) -> Codebook:
+    device = like.levels.device
+    return replace(like, levels=saved["levels"].to(device), scale=saved["scale"].to(device), bits=saved["bits"])
 
 
 def _parameter_groups(optimizer: Optimizer, bands: list[TrainedBand]) -> dict[nn.Parameter, int]:
