@@ -17,6 +17,7 @@
 
 #include "arrays.hpp"
 #include "cpu.hpp"
+#include "inputs.hpp"
 #include "layers.hpp"
 #include "matrix.hpp"
 
@@ -25,43 +26,6 @@ namespace {
 
 using FloatArray = nb::ndarray<nb::numpy, float>;
 using PoolPtr = std::shared_ptr<ThreadPool>;
-
-Workspace& workspace() {
-  thread_local Workspace space;
-  return space;
-}
-
-std::size_t extent(int size) { return static_cast<std::size_t>(size); }
-
-// Bands as (bits, levels, row_scale, codes) tuples; the arrays stay alive as long as this does.
-class Bands {
- public:
-  Bands(int columns, const nb::list& list) {
-    int k = 0;
-    for (const nb::handle item : list) {
-      const std::string name = "band " + std::to_string(k++);
-      nb::tuple fields;
-      int bits = 0;
-      if (!nb::try_cast(item, fields) || fields.size() != 4 || !nb::try_cast(nb::handle(fields[0]), bits)) {
-        throw std::invalid_argument(name + ": expected (bits, levels, row_scale, codes)");
-      }
-      levels_.emplace_back(fields[1], (name + ".levels").c_str(), std::initializer_list<long long>{-1});
-      scales_.emplace_back(fields[2], (name + ".row_scale").c_str(), std::initializer_list<long long>{-1});
-      codes_.emplace_back(fields[3], (name + ".codes").c_str(), std::initializer_list<long long>{-1, -1});
-      bands_.push_back(
-          {bits, codes_.back().extent(0), levels_.back().span(), scales_.back().span(), codes_.back().span()});
-    }
-    check_bands(columns, bands_);
-  }
-
-  std::span<const PackedBand> view() const { return bands_; }
-
- private:
-  std::vector<Input<std::int8_t>> levels_;
-  std::vector<Input<float>> scales_;
-  std::vector<Input<std::uint8_t>> codes_;
-  std::vector<PackedBand> bands_;
-};
 
 // A matrix with the threads that work on it.
 struct PyMatrix {
@@ -277,6 +241,20 @@ FloatArray layer_norm(nb::handle object, nb::handle weight_object, nb::handle bi
   return y.array();
 }
 
+std::int64_t read(nb::handle object, const std::string& kernel) {
+  const Input<std::int64_t> words(object, "words", {-1});
+  const Kernels& kernels = choose_kernels(kernel);
+  const nb::gil_scoped_release released;
+  const auto* data = reinterpret_cast<const std::uint64_t*>(words.data());
+  return static_cast<std::int64_t>(kernels.read(data, static_cast<std::ptrdiff_t>(words.size())));
+}
+
+nb::list features() {
+  nb::list out;
+  for (const CpuFeature& feature : cpu_features()) out.append(nb::make_tuple(std::string(feature.name), feature.found));
+  return out;
+}
+
 nb::list paths() {
   nb::list out;
   for (const KernelPath& path : kernel_paths()) out.append(nb::make_tuple(std::string(path.name), path.available));
@@ -288,6 +266,7 @@ nb::list paths() {
 NB_MODULE(_native, m) {
   using namespace nb::literals;
   nb::set_leak_warnings(false);  // objects in a module's globals outlive the interpreter; that is no leak
+  m.def("cpu_features", features);
   m.def("kernel_paths", paths);
   m.def("kernel_name", [] { return std::string(choose_kernels().name); });
   nb::class_<ThreadPool>(m, "Threads").def(nb::init<int>(), "threads"_a).def_prop_ro("size", &ThreadPool::size);
@@ -319,6 +298,8 @@ NB_MODULE(_native, m) {
       .def(nb::new_(&PyJoiner::make), "output"_a)
       .def("log_probabilities", &PyJoiner::log_probabilities, "encoder"_a, "predictor"_a)
       .def("best", &PyJoiner::best, "encoder"_a, "predictor"_a);
+  bind_rnnt(m);
+  m.def("read", read, "words"_a, "kernel"_a = "");
   m.def("quantize_activations", quantize, "x"_a, "kernel"_a = "");
   m.def("exp", elementwise<&Kernels::exp>, "x"_a, "kernel"_a = "");
   m.def("log", elementwise<&Kernels::log>, "x"_a, "kernel"_a = "");

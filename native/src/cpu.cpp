@@ -101,6 +101,17 @@ std::string names(bool only_available) {
 
 }  // namespace
 
+std::vector<CpuFeature> cpu_features() {
+  const Features found = detect();
+#if defined(SOTTOVOCE_X86_64)
+  return {{"AVX2", found.avx2}, {"AVX-512 VNNI", found.avx512_vnni}, {"AVX-512 VBMI", found.avx512_vbmi}};
+#elif defined(SOTTOVOCE_ARM64)
+  return {{"NEON", found.neon}, {"dotprod", found.dotprod}};
+#else
+  return {};
+#endif
+}
+
 const std::vector<KernelPath>& kernel_paths() {
   static const std::vector<KernelPath> paths = list_paths();
   return paths;

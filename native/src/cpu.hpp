@@ -14,6 +14,14 @@ struct KernelPath {
   const Kernels& (*kernels)();  // null where it is not built in; call it only where available
 };
 
+struct CpuFeature {
+  std::string_view name;
+  bool found;  // the processor has it, and the operating system saves its registers
+};
+
+// What paths are chosen by, on this architecture.
+std::vector<CpuFeature> cpu_features();
+
 // All paths of every architecture, the fastest first.
 const std::vector<KernelPath>& kernel_paths();
 

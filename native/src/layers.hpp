@@ -24,6 +24,7 @@ class Dense {
   int inputs() const { return weight_->columns(); }
   int outputs() const { return weight_->rows(); }
   const Kernels& kernels() const { return weight_->kernels(); }
+  std::size_t tile_bytes() const { return weight_->tile_bytes(); }
 
   // x (n, inputs) -> out (n, outputs).
   void run(const float* x, int n, float* out, Workspace& space, ThreadPool& pool) const;
@@ -41,6 +42,8 @@ class LstmLayer {
 
   int inputs() const { return input_->columns(); }
   int units() const { return recurrent_->columns(); }
+  std::size_t input_bytes() const { return input_->tile_bytes(); }
+  std::size_t recurrent_bytes() const { return recurrent_->tile_bytes(); }
 
   // The input product: x (n, inputs) -> projected (n, 4 units).
   void project(const float* x, int n, float* projected, Workspace& space, ThreadPool& pool) const;

@@ -5,12 +5,16 @@ A band is (bits, levels int8 (L,), row_scale float32 (rows,), codes uint8 (rows,
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Band = tuple[int, NDArray[np.int8], Floats, NDArray[np.uint8]]
+
+def cpu_features() -> list[tuple[str, bool]]:
+    """What paths are chosen by on this architecture, and whether the processor has it."""
 
 def kernel_paths() -> list[tuple[str, bool]]:
     """All kernel paths, the fastest first, and whether this machine can run them."""
@@ -76,6 +80,35 @@ class Joiner:
     def log_probabilities(self, encoder: Floats, predictor: Floats) -> Floats: ...
     def best(self, encoder: Floats, predictor: Floats) -> tuple[NDArray[np.int64], Floats]:
         """argmax of log_probabilities, the first of equals, and its log-probability: (N,) each."""
+
+class TensorReader(Protocol):
+    """Where Rnnt reads its tensors; what these raise goes through."""
+
+    def matrix(self, name: str, rows: int, columns: int) -> list[Band]: ...
+    def floats(self, name: str, count: int) -> Floats: ...
+    def finished(self, name: str) -> None:
+        """The matrix was tiled: its codes are not needed any more."""
+
+class Rnnt:
+    """rnnt.PackedRnnt; architecture is a packed.RnntArchitecture. Arguments are never changed."""
+
+    def __init__(
+        self, architecture: object, reader: TensorReader, kernel: str = "", threads: Threads | None = None
+    ) -> None: ...
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def streamed_bytes(self) -> tuple[int, int, int]:
+        """Bytes of tiles that one encoder frame, one predictor step and one joiner read."""
+
+    def encoder_step(self, features: Floats, state: tuple[Floats, ...]) -> tuple[Floats, tuple[Floats, ...]]: ...
+    def predictor_step(
+        self, tokens: NDArray[np.int64], state: tuple[Floats, ...]
+    ) -> tuple[Floats, tuple[Floats, ...]]: ...
+    def joiner(self, encoder: Floats, predictor: Floats) -> Floats: ...
+
+def read(words: NDArray[np.int64], kernel: str = "") -> int:
+    """Reads words (N,) as products read weights, and returns their exclusive or: for measuring bandwidth."""
 
 def quantize_activations(x: Floats, kernel: str = "") -> tuple[NDArray[np.int8], Floats]: ...
 def exp(x: Floats, kernel: str = "") -> Floats: ...

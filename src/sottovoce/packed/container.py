@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.errors import FormatError
+from sottovoce.packed.mapping import release_pages
 from sottovoce.packed.replacing import replacing
 from sottovoce.packed.strict_json import dump_json, load_object, short
 
@@ -73,8 +74,10 @@ class Container:
     def check_sums(self) -> None:
         """Raises FormatError naming the first tensor whose bytes differ from its CRC-32."""
         for name, entry in self.entries.items():
-            if f"{zlib.crc32(self._slice(entry).data):08x}" != self.checksums[name]:
+            data = self._slice(entry)
+            if f"{zlib.crc32(data.data):08x}" != self.checksums[name]:
                 raise FormatError(f"tensor {name} does not match its checksum: the file is damaged")
+            release_pages(data)
 
     def _slice(self, entry: TensorEntry) -> NDArray[np.uint8]:
         return self.raw[self.data_start + entry.begin : self.data_start + entry.end]

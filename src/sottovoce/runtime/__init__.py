@@ -1,8 +1,22 @@
-"""Execution of packed models: the NumPy definition of our arithmetic and a streaming recognizer."""
+"""Execution of packed models: the NumPy definition of our arithmetic, the compiled kernels that give the same bits, and
+a streaming recognizer."""
 
+from sottovoce.runtime.kernels import KernelChoice, choose_kernel
+from sottovoce.runtime.native import NativeRnnt
+from sottovoce.runtime.network import make_network
 from sottovoce.runtime.recognizer import Recognizer
 from sottovoce.runtime.result import ModelInput, Result
 from sottovoce.runtime.rnnt import PackedRnnt
 from sottovoce.runtime.stream import Stream
 
-__all__ = ["ModelInput", "PackedRnnt", "Recognizer", "Result", "Stream"]
+__all__ = [
+    "KernelChoice",
+    "ModelInput",
+    "NativeRnnt",
+    "PackedRnnt",
+    "Recognizer",
+    "Result",
+    "Stream",
+    "choose_kernel",
+    "make_network",
+]

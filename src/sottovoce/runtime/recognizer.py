@@ -1,4 +1,4 @@
-"""From sound to text with a packed file: sherpa-onnx's calls, over the NumPy runtime."""
+"""From sound to text with a packed file: sherpa-onnx's calls, over the kernels or NumPy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sottovoce.decoding.search import Method, Search, make_search
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import FormatError
 from sottovoce.packed import PackedModel, load_model
+from sottovoce.runtime.network import Network, make_network
 from sottovoce.runtime.result import ModelInput, Result
-from sottovoce.runtime.rnnt import PackedRnnt
 from sottovoce.runtime.stream import Stream, check_features
 
 _CHUNK = 1_000  # feature frames in one encoder step: bounds memory, changes no result
@@ -34,7 +34,8 @@ class Recognizer:
     >>> recognizer.get_result(stream).text
 
     method is "greedy", with at most max_symbols tokens a frame, or "beam", with ``beam`` hypotheses and one token a
-    frame. float_activations computes with decoded float32 weights (weight-only figures). Nothing is appended to the
+    frame. float_activations computes with decoded float32 weights (weight-only figures). num_threads is the compiled
+    kernels'; where those are missing, NumPy gives the same results, slowly. Nothing is appended to the
     input: the network sees exactly the frames that it was trained on, and any chunking gives the offline result, bit
     for bit where the weights are packed and activations are int8.
 
@@ -50,19 +51,20 @@ class Recognizer:
         float_activations: bool = False,
         blank_penalty: float = 0.0,
         max_symbols: int = 1,
+        num_threads: int = 1,
     ) -> None:
         self._search: Search = make_search(method, beam=beam, blank_penalty=blank_penalty, max_symbols=max_symbols)
         if isinstance(model, PackedModel):
-            self._read(model, float_activations)
+            self._read(model, float_activations, num_threads)
             return
         packed = load_model(Path(model))
         try:
-            self._read(packed, float_activations)
+            self._read(packed, float_activations, num_threads)
         except FormatError as error:
             raise FormatError(f"{model}: {error}") from error
 
-    def _read(self, model: PackedModel, float_activations: bool) -> None:
-        self.network = PackedRnnt(model, float_activations=float_activations)
+    def _read(self, model: PackedModel, float_activations: bool, num_threads: int) -> None:
+        self.network: Network = make_network(model, float_activations=float_activations, num_threads=num_threads)
         self.input = ModelInput.from_dict(model.input)
         architecture = self.network.architecture
         if self.input.dim != architecture.features:

@@ -9,7 +9,6 @@ from sottovoce.decoding.protocol import Floats, Integers, State
 from sottovoce.packed import PackedModel
 from sottovoce.packed.architecture import RnntArchitecture
 from sottovoce.runtime.arithmetic import layer_norm, log_softmax, tanh
-from sottovoce.runtime.layers import LstmLayer
 from sottovoce.runtime.pcen import pcen, pcen_start
 from sottovoce.runtime.tensors import TensorReader
 
@@ -67,10 +66,7 @@ class PackedRnnt:
 
         All streams of a batch advance by equally many frames, so the shapes say how much is left over.
         """
-        a = self.architecture
-        history = np.zeros((n, a.stack - a.stride, a.features), np.float32)
-        waiting = np.zeros((n, 0, a.encoder_units), np.float32)
-        return (pcen_start(n, a.features if a.pcen else 0), history, waiting, *_lstm_start(self._layers, n))
+        return encoder_start(self.architecture, n)
 
     def encoder_step(self, features: Floats, state: State) -> tuple[Floats, State]:
         """features float32 (N, T, F) -> frames float32 (N, T', J): all that are complete now."""
@@ -100,7 +96,7 @@ class PackedRnnt:
 
     def predictor_start(self, n: int) -> State:
         """Zeros: h and c of each layer, (N, H)."""
-        return _lstm_start(self._predictor, n)
+        return predictor_start(self.architecture, n)
 
     def predictor_step(self, tokens: Integers, state: State) -> tuple[Floats, State]:
         """tokens int64 (N,), -1 for "no history" -> output float32 (N, J) and the new state."""
@@ -116,5 +112,18 @@ class PackedRnnt:
         return log_softmax(self._output(tanh(encoder + predictor)))
 
 
-def _lstm_start(layers: list[LstmLayer], n: int) -> State:
-    return tuple(np.zeros((n, layer.units), np.float32) for layer in layers for _ in range(2))
+def encoder_start(a: RnntArchitecture, n: int) -> State:
+    """``PackedRnnt.encoder_start``, for any network of that architecture."""
+    history = np.zeros((n, a.stack - a.stride, a.features), np.float32)
+    waiting = np.zeros((n, 0, a.encoder_units), np.float32)
+    lstms = _lstm_start(a.encoder_layers, n, a.encoder_units)
+    return (pcen_start(n, a.features if a.pcen else 0), history, waiting, *lstms)
+
+
+def predictor_start(a: RnntArchitecture, n: int) -> State:
+    """``PackedRnnt.predictor_start``, for any network of that architecture."""
+    return _lstm_start(a.predictor_layers, n, a.predictor_units)
+
+
+def _lstm_start(layers: int, n: int, units: int) -> State:
+    return tuple(np.zeros((n, units), np.float32) for _ in range(2 * layers))
