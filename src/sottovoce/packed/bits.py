@@ -7,6 +7,8 @@ the stream is bit ``i % 8`` of byte ``i // 8``. The order depends on no kernel: 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
+from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from sottovoce.errors import FormatError
 
 MAX_BITS = 8
 _BLOCK = 1 << 21  # codes expanded at once: 16 MiB of single bits
+_WINDOWS_EACH = 8  # of these blocks, in windows: what a core's cache holds
 
 
 def row_bytes(columns: int, bits: int) -> int:
@@ -67,12 +70,33 @@ def unpack_codes(packed: NDArray[np.uint8], columns: int, bits: int) -> NDArray[
 
 
 def largest_code(packed: NDArray[np.uint8], columns: int, bits: int) -> int:
-    """The largest code of packed rows (R, row_bytes), unpacked block by block; -1 where there is none."""
-    largest = -1
-    for block in row_blocks(packed.shape[0], columns):
-        codes = unpack_codes(packed[block], columns, bits)
-        largest = max(largest, int(codes.max(initial=0)) if codes.size else -1)
+    """The largest code of packed rows (R, row_bytes), without unpacking them; -1 where there is none."""
+    width = row_bytes(columns, bits)
+    if not len(packed) or not width:
+        return -1
+    tables, used, largest = _window_tables(bits), columns * bits % 8, 0
+    for block in row_blocks(len(packed), _WINDOWS_EACH * width):
+        windows = packed[block].astype(np.uint16)
+        if used:
+            windows[:, -1] &= (1 << used) - 1
+        windows[:, :-1] |= packed[block, 1:].astype(np.uint16) << np.uint16(8)
+        for phase, table in enumerate(tables):
+            found = table[windows[:, phase :: len(tables)]]
+            largest = max(largest, int(found.max(initial=0)))
     return largest
+
+
+@cache
+def _window_tables(bits: int) -> list[NDArray[np.uint8]]:
+    """By byte of a period (the fewest whole bytes that hold whole codes): the largest of the codes that begin in that
+    byte, uint8 (65536,), for each value of the 16 bits that begin there and so hold those codes whole."""
+    period = bits // gcd(bits, 8)
+    window = np.arange(1 << 16)
+    tables = [np.zeros(1 << 16, np.uint8) for _ in range(period)]
+    for first in range(0, 8 * period, bits):
+        codes = (window >> first % 8 & ((1 << bits) - 1)).astype(np.uint8)
+        np.maximum(tables[first // 8], codes, out=tables[first // 8])
+    return tables
 
 
 def padding_is_zero(packed: NDArray[np.uint8], columns: int, bits: int) -> bool:

@@ -20,6 +20,7 @@ from sottovoce.packed.bits import (
     row_bytes,
     unpack_codes,
 )
+from sottovoce.packed.mapping import release_pages
 
 Grouping = Literal["tensor", "gate", "row"]
 GROUPINGS: tuple[str, ...] = get_args(Grouping)
@@ -122,6 +123,7 @@ class PackedMatrix:
         self.check_layout(name)
         for k, band in enumerate(self.bands):
             _check_values(f"{name}.{k}", band, self.columns)
+            release_pages(band.codes)
 
     def _blocks(self) -> Iterator[tuple[Band, slice, NDArray[np.uint8]]]:
         for band in self.bands:
