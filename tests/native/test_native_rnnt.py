@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 native = pytest.importorskip("sottovoce._native", reason="installed without a compiler")
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 
 from native_cases import same_bits  # noqa: E402
-from tiny_rnnt import SMALL, random_model, speaking_model  # noqa: E402
 
 from sottovoce.decoding import beam_search, greedy_search  # noqa: E402
 from sottovoce.decoding.protocol import State  # noqa: E402
@@ -25,6 +23,8 @@ from sottovoce.packed import Pcen, RnntArchitecture  # noqa: E402
 from sottovoce.runtime import NativeRnnt, PackedRnnt, Recognizer, make_network  # noqa: E402
 from sottovoce.runtime.native import NotPackedError  # noqa: E402
 
+tiny = runpy.run_path(str(Path(__file__).parents[1] / "runtime" / "tiny_rnnt.py"))
+SMALL, random_model, speaking_model = tiny["SMALL"], tiny["random_model"], tiny["speaking_model"]
 PATHS = [name for name, available in native.kernel_paths() if available]
 ARCHITECTURES = [
     SMALL,
@@ -41,7 +41,9 @@ def features_of(n: int, frames: int, a: RnntArchitecture, seed: int = 0) -> np.n
 
 
 def same_state(found: State, expected: State) -> bool:
-    return len(found) == len(expected) and all(same_bits(f, np.ascontiguousarray(e)) for f, e in zip(found, expected))  # noqa: B905
+    return len(found) == len(expected) and all(
+        same_bits(f, np.ascontiguousarray(e)) for f, e in zip(found, expected, strict=True)
+    )
 
 
 @pytest.mark.parametrize("a", ARCHITECTURES)
@@ -57,7 +59,8 @@ def test_batches_give_the_same_frames_and_states(a: RnntArchitecture, path: str)
         assert same_bits(found, np.ascontiguousarray(expected)), (n, frames)
         assert same_state(after, state), (n, frames)
     lengths = np.array([37, 24, 3])
-    for f, e in zip(network.encode(features_of(3, 37, a), lengths), definition.encode(features_of(3, 37, a), lengths)):  # noqa: B905
+    features = features_of(3, 37, a)
+    for f, e in zip(network.encode(features, lengths), definition.encode(features, lengths), strict=True):
         np.testing.assert_array_equal(f, e)
 
 

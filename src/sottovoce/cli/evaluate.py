@@ -35,6 +35,7 @@ def evaluate(
     blank_penalties: Annotated[
         str | None, typer.Option(help="Values to try, commas between; tells which is best. Not on test.")
     ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     hypotheses: Annotated[Path | None, typer.Option(help="Write the hypotheses to this .jsonl file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object; a list with --blank-penalties.")] = False,
 ) -> None:
@@ -51,13 +52,27 @@ def evaluate(
         _check_tuning(split, blank_penalty, hypotheses)
         values = parse_penalties(blank_penalties)
         tuned = tune_blank_penalty(
-            file, data, split, values, float_activations=float_activations, method=method, beam=beam
+            file,
+            data,
+            split,
+            values,
+            float_activations=float_activations,
+            method=method,
+            beam=beam,
+            num_threads=threads,
         )
         _show(_table_json(tuned) if as_json else _table(split, tuned))
         return
     penalty = frozen if blank_penalty is None else blank_penalty
     found = transcribe_split(
-        file, data, split, float_activations=float_activations, method=method, beam=beam, blank_penalty=penalty
+        file,
+        data,
+        split,
+        float_activations=float_activations,
+        method=method,
+        beam=beam,
+        blank_penalty=penalty,
+        num_threads=threads,
     )
     if hypotheses is not None:
         write_hypotheses(hypotheses, found)

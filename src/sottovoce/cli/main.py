@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from sottovoce import __version__
 from sottovoce.errors import SottovoceError
 
 # name -> (module, what to mount: a command's function or a group's app, its line in --help)
@@ -22,6 +23,8 @@ _COMMANDS = {
     "evaluate": ("evaluate", "evaluate", "Word error rate of a model file, measured by running it."),
     "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
     "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
+    "bench": ("bench", "bench", "Measure how fast a model file runs here."),
+    "doctor": ("doctor", "doctor", "Show which kernels run here, and why."),
 }
 _INTERRUPTED = 130  # how typer ends on ctrl-c
 _TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "urllib3")
@@ -71,8 +74,22 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if not asked:
+        return
+    from sottovoce.runtime.kernels import choose_kernel
+
+    choice = choose_kernel()
+    typer.echo(f"sottovoce {__version__}, kernel {choice.name}: {choice.reason}")
+    raise typer.Exit()
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show version and kernel.")
+    ] = False,
+) -> None:
     """Sottovoce: speech recognition under eight bits."""
 
 

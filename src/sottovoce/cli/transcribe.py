@@ -38,6 +38,7 @@ def transcribe(
     nbest: Annotated[int, typer.Option(min=1, help="Transcripts a file, with --method beam.")] = 1,
     blank_penalty: Annotated[float, typer.Option(help="Taken off the blank's log-probability.")] = 0.0,
     float_activations: Annotated[bool, typer.Option("--float-activations", help="Quantize the weights only.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with tokens and times.")] = False,
 ) -> None:
     """Print the transcript of each audio file: its name, a tab, the text.
@@ -55,7 +56,12 @@ def transcribe(
         raise ConfigError(f"--nbest {nbest} needs --method beam with a --beam of at least {nbest}")
     files = list(audio_files(audio))
     recognizer = Recognizer(
-        model, method=method.value, beam=beam, float_activations=float_activations, blank_penalty=blank_penalty
+        model,
+        method=method.value,
+        beam=beam,
+        float_activations=float_activations,
+        blank_penalty=blank_penalty,
+        num_threads=threads,
     )
     for path in files:
         samples, rate = read_audio(path)

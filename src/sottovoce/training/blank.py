@@ -28,6 +28,7 @@ def tune_blank_penalty(
     float_activations: bool = False,
     method: Method = "greedy",
     beam: int = 4,
+    num_threads: int = 1,
 ) -> list[tuple[float, WordErrors]]:
     """Word errors of a split under each penalty (nats), in the order given; every utterance is encoded once.
 
@@ -36,7 +37,7 @@ def tune_blank_penalty(
     """
     _check(penalties)
     searches = [make_search(method, beam=beam, blank_penalty=penalty) for penalty in penalties]
-    recognizer = Recognizer(model, float_activations=float_activations)
+    recognizer = Recognizer(model, float_activations=float_activations, num_threads=num_threads)
     counts = [WordErrors() for _ in searches]
     for batch in _batches(split_utterances(data, split, recognizer.input)):
         frames, lengths = recognizer.network.encode(*_padded(batch, recognizer.input.dim))

@@ -27,8 +27,9 @@ def transcribe_split(
     method: Method = "greedy",
     beam: int = 4,
     blank_penalty: float = 0.0,
+    num_threads: int = 1,
 ) -> list[Hypothesis]:
-    """Hypotheses of the NumPy runtime for one split of prepared data, with references and speakers.
+    """Hypotheses of the runtime for one split of prepared data, with references and speakers.
 
     Raises FormatError for a file that cannot run, DataError for data that cannot be used.
     """
@@ -38,6 +39,7 @@ def transcribe_split(
         beam=beam,
         float_activations=float_activations,
         blank_penalty=blank_penalty,
+        num_threads=num_threads,
     )
     utterances = split_utterances(data, split, recognizer.input)
     results = recognizer.transcribe_batch([u.features for u in utterances])

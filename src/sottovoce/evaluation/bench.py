@@ -1,0 +1,204 @@
+"""How fast a packed model runs on this machine: latency a frame, and how near it comes to what memory can deliver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sottovoce.decoding.search import make_search
+from sottovoce.errors import ConfigError
+from sottovoce.evaluation.cold import ColdStart, cold_start
+from sottovoce.packed import PackedModel, load_model
+from sottovoce.runtime import KernelChoice, ModelInput, NativeRnnt, PackedRnnt, choose_kernel, make_network
+from sottovoce.runtime.kernels import NUMPY, native_module
+from sottovoce.runtime.native import NotPackedError
+from sottovoce.runtime.network import Network
+
+_WARM_UP = 10  # frames
+_ROUND = 20  # frames of one path before the next has its turn
+_READ_BYTES = 256 << 20  # beyond any cache
+_READS = 5
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds for one encoder frame: its share of the encoder, one joiner, a predictor step for each token."""
+
+    p50: float
+    p90: float
+    p99: float
+    mean: float
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Latency:
+        p50, p90, p99 = np.percentile(np.asarray(seconds) * 1e3, [50, 90, 99])
+        return cls(float(p50), float(p90), float(p99), float(np.mean(seconds) * 1e3))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Figures of one model on this machine. frame_seconds: sound that an encoder frame stands for; real_time_factor:
+    mean time a frame over that; streamed_bytes: of weights, a frame, tokens included as they came; bandwidth: bytes a
+    second that as many threads read from memory; share: streamed_bytes over P50, of that bandwidth (above 1 where
+    weights stay in a cache). The last three are None on NumPy, which has no tiles."""
+
+    model: str
+    kernel: str
+    why: str
+    num_threads: int
+    parameters: int
+    file_bytes: int
+    frames: int
+    tokens: int
+    frame_seconds: float
+    latency_ms: Latency
+    real_time_factor: float
+    cold: ColdStart
+    streamed_bytes: int | None
+    bandwidth: float | None
+    share: float | None
+
+
+@dataclass(frozen=True)
+class PathSpeed:
+    """One kernel path on a model; latency is None where this machine cannot run it."""
+
+    name: str
+    used: bool
+    latency_ms: Latency | None
+
+
+@dataclass(frozen=True)
+class _Timed:
+    seconds: list[float]
+    tokens: int
+
+
+def bench(path: Path, *, num_threads: int = 1, frames: int = 500) -> Bench:
+    """Streams noise through a model, one encoder frame at a time, greedily, and measures its cold start.
+
+    A frame's work depends on its values only through the tokens that it emits. Raises FormatError for a file that
+    cannot run, ConfigError for options that cannot be used.
+    """
+    _check_frames(frames)
+    model, cold = load_model(path), cold_start(path, num_threads=num_threads)
+    network = make_network(model, num_threads=num_threads)
+    run = _stepper(network)
+    run(_WARM_UP)
+    timed = run(frames)
+    latency = Latency.of(timed.seconds)
+    kernel, why = _kernel(network)
+    streamed = _streamed_bytes(network, timed.tokens / frames)
+    bandwidth = read_bandwidth(num_threads, kernel) if isinstance(network, NativeRnnt) else None
+    frame_seconds = network.architecture.subsampling / ModelInput.from_dict(model.input).rate
+    return Bench(
+        model=str(path),
+        kernel=kernel,
+        why=why,
+        num_threads=num_threads,
+        parameters=model.parameters,
+        file_bytes=path.stat().st_size,
+        frames=frames,
+        tokens=timed.tokens,
+        frame_seconds=frame_seconds,
+        latency_ms=latency,
+        real_time_factor=latency.mean / (1e3 * frame_seconds),
+        cold=cold,
+        streamed_bytes=streamed,
+        bandwidth=bandwidth,
+        share=streamed / (latency.p50 / 1e3) / bandwidth if streamed and bandwidth else None,
+    )
+
+
+def bench_paths(path: Path, *, num_threads: int = 1, frames: int = 200) -> list[PathSpeed]:
+    """Every kernel path and NumPy on one model, the fastest path first; those that can run take turns.
+
+    Raises as ``bench`` does.
+    """
+    _check_frames(frames)
+    model, choice = load_model(path), choose_kernel()
+    used = _kernel(make_network(model, num_threads=num_threads))[0]
+    runs = {name: _stepper(network) for name, network in _networks(model, choice, num_threads).items()}
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for run in runs.values():
+        run(_WARM_UP)
+    for _ in range(-(-frames // _ROUND)):
+        for name, run in runs.items():
+            seconds[name] += run(_ROUND).seconds
+    known_names = [known.name for known in choice.paths] + [NUMPY]
+    return [PathSpeed(n, n == used, Latency.of(seconds[n]) if n in seconds else None) for n in known_names]
+
+
+def read_bandwidth(num_threads: int = 1, kernel: str = "") -> float:
+    """Bytes a second that the kernels read from memory, the best of several passes, each thread its own part.
+
+    Raises ConfigError without the compiled kernels.
+    """
+    native, missing = native_module()
+    if native is None:
+        raise ConfigError(f"bandwidth: {missing}")
+    parts = np.array_split(np.ones(_READ_BYTES // 8, np.int64), num_threads)
+    best = float("inf")
+    with ThreadPoolExecutor(num_threads) as pool:
+        for _ in range(_READS):
+            start = time.perf_counter()
+            list(pool.map(lambda part: native.read(part, kernel), parts))
+            best = min(best, time.perf_counter() - start)
+    return _READ_BYTES / best
+
+
+def _check_frames(frames: int) -> None:
+    if frames < 1:
+        raise ConfigError(f"frames: expected 1 or more, found {frames}")
+
+
+def _networks(model: PackedModel, choice: KernelChoice, num_threads: int) -> dict[str, Network]:
+    """The model on every path that can run it, NumPy last."""
+    paths = [path.name for path in choice.paths if path.available]
+    compiled: dict[str, Network] = {}
+    with suppress(NotPackedError):
+        compiled = {name: NativeRnnt(model, num_threads=num_threads, kernel=name) for name in paths}
+    return {**compiled, NUMPY: PackedRnnt(model)}
+
+
+def _kernel(network: Network) -> tuple[str, str]:
+    choice = choose_kernel()
+    if isinstance(network, NativeRnnt):
+        return network.kernel, choice.reason
+    return NUMPY, choice.reason if choice.name == NUMPY else "the model's weights are stored as floats"
+
+
+def _stepper(network: Network) -> Callable[[int], _Timed]:
+    """A function that goes on with one stream of noise for so many encoder frames, and times each."""
+    a, rng, search = network.architecture, np.random.default_rng(0), make_search("greedy")
+    one = np.array([1], np.int64)
+    encoder: Any = network.encoder_start(1)
+
+    def run(count: int) -> _Timed:
+        nonlocal encoder
+        rows: Any = search.start(network, 1)  # anew, so that what was found does not grow
+        noise: NDArray[np.float32] = rng.normal(size=(count, 1, a.subsampling, a.features)).astype(np.float32)
+        seconds = []
+        for features in noise:
+            start = time.perf_counter()
+            frames, encoder = network.encoder_step(features, encoder)
+            rows = search.advance(network, frames, one, rows)
+            seconds.append(time.perf_counter() - start)
+        return _Timed(seconds, len(search.results(rows)[0].best.tokens))
+
+    return run
+
+
+def _streamed_bytes(network: Network, tokens_a_frame: float) -> int | None:
+    if not isinstance(network, NativeRnnt):
+        return None
+    weights = network.streamed_bytes
+    return round(weights.encoder + weights.joiner + tokens_a_frame * weights.predictor)

@@ -1,0 +1,110 @@
+"""``bench``, ``doctor`` and ``--version``: what they say of the kernels, and figures that hang together."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sottovoce.cli import main as cli
+from sottovoce.evaluation.bench import Latency, bench, bench_paths, read_bandwidth
+from sottovoce.runtime import choose_kernel
+from sottovoce.runtime.kernels import native_module
+
+tiny = runpy.run_path(str(Path(__file__).parents[1] / "runtime" / "tiny_rnnt.py"))
+needs_kernels = pytest.mark.skipif(native_module()[0] is None, reason="installed without a compiler")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    tiny["speaking_model"]().save(path)
+    return path
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sottovoce", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stop:
+            cli.run()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, err
+
+    return call
+
+
+def test_doctor_and_version_name_the_kernel_and_why(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SOTTOVOCE_KERNEL", raising=False)
+    choice = choose_kernel()
+    for command in ("doctor", "--version"):
+        code, out, _ = run(command)
+        assert code == 0 and choice.name in out and choice.reason in out
+    facts = json.loads(run("doctor", "--json")[1])
+    assert facts["kernel"] == choice.name
+    assert facts.get("paths here", ["numpy"])[-1] == "numpy"
+    monkeypatch.setenv("SOTTOVOCE_KERNEL", "numpy")
+    assert "kernel numpy: forced by SOTTOVOCE_KERNEL" in run("--version")[1]
+    monkeypatch.setenv("SOTTOVOCE_KERNEL", "abacus")
+    for command in ("doctor", "--version"):
+        code, _, err = run(command)
+        assert code == 2 and err.startswith("error: SOTTOVOCE_KERNEL: expected one of") and "Traceback" not in err
+
+
+@needs_kernels
+def test_bench_prints_and_writes_its_figures(run, model: Path, tmp_path: Path) -> None:
+    to = tmp_path / "bench.json"
+    code, out, _ = run("bench", model, "--frames", 30, "--kernels", "--json", to)
+    assert code == 0
+    for text in ("real-time factor", "P99", "first token", "peak memory", "GB/s", "portable", "(used)"):
+        assert text in out, text
+    figures = json.loads(to.read_text())
+    assert figures["frames"] == 30 and figures["frame_seconds"] == 0.04
+    latency = figures["latency_ms"]
+    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"]
+    assert figures["real_time_factor"] == pytest.approx(latency["mean"] / 40)
+    assert figures["share"] == pytest.approx(figures["streamed_bytes"] / latency["p50"] * 1e3 / figures["bandwidth"])
+    assert [path["name"] for path in figures["kernels"]][-2:] == ["portable", "numpy"]
+    assert sum(path["used"] for path in figures["kernels"]) == 1
+    assert figures["cold"]["peak_bytes"] >= figures["cold"]["load_bytes"] > 0
+
+
+def test_bench_of_numpy_and_of_a_float_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOTTOVOCE_KERNEL", "numpy")
+    found = bench(model, frames=3)
+    assert (found.kernel, found.streamed_bytes, found.share) == ("numpy", None, None)
+    monkeypatch.delenv("SOTTOVOCE_KERNEL")
+    floats = tmp_path / "floats.safetensors"
+    tiny["speaking_model"](packed=False).save(floats)
+    found = bench(floats, frames=3)
+    assert found.kernel == "numpy"
+    if native_module()[0] is not None:
+        assert "stored as floats" in found.why
+    assert [path.name for path in bench_paths(floats, frames=1) if path.latency_ms] == ["numpy"]
+
+
+def test_mistakes_are_one_line(run, model: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ("bench", tmp_path / "none.safetensors"),
+        ("bench", model, "--threads", 1000),
+        ("bench", model, "--frames", 2, "--json", tmp_path / "no" / "folder.json"),
+    ):
+        code, _, err = run(*arguments)
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+
+
+def test_latency_is_in_milliseconds() -> None:
+    found = Latency.of(list(np.arange(1, 102) / 1000))
+    assert (found.p50, found.p90, found.p99, found.mean) == pytest.approx((51, 91, 100, 51))
+
+
+@needs_kernels
+def test_bandwidth_is_of_this_world() -> None:
+    assert 1e8 < read_bandwidth(2) < 1e13
