@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -12,6 +13,7 @@
 #include "bits.hpp"
 #include "cpu.hpp"
 #include "layers.hpp"
+#include "rnnt.hpp"
 #include "tiling.hpp"
 
 namespace {
@@ -195,6 +197,148 @@ void check_lstm(const Kernels& kernels) {
   }
 }
 
+// Random tensors, made when they are first asked for and the same ever after.
+class RandomSource : public TensorSource {
+ public:
+  PackedTensor matrix(const std::string& name, int rows, int columns) const override {
+    if (name == absent) throw std::invalid_argument(name + ": missing");
+    auto& bands = matrices_[name];
+    if (bands.empty()) {
+      if (rows > 1) bands.emplace_back(5, rows / 2, columns);
+      bands.emplace_back(3, rows - rows / 2, columns);
+      for (TestBand& band : bands) {
+        for (float& scale : band.row_scale) scale = 0.01f + 0.01f * scale * scale;
+      }
+    }
+    PackedTensor tensor;
+    for (const TestBand& band : bands) tensor.bands.push_back(band.view());
+    return tensor;
+  }
+
+  std::vector<float> floats(const std::string& name, int count) const override {
+    auto& values = vectors_[name];
+    if (values.empty()) values = random_floats(static_cast<std::size_t>(count));
+    return values;
+  }
+
+  void finished(const std::string&) const override { ++tiled; }
+
+  std::string absent;
+  mutable int tiled = 0;
+
+ private:
+  mutable std::map<std::string, std::vector<TestBand>> matrices_;
+  mutable std::map<std::string, std::vector<float>> vectors_;
+};
+
+constexpr RnntArchitecture kSmall{5, 12, 4, 2, 2, 20, true, 2, 1, 8, 2, 9, 10, Pcen{0.05, 0.9, 1.0}};
+
+// Streams that go through an encoder together, in chunks of the given sizes, and all their frames.
+struct EncoderRun {
+  std::vector<std::vector<float>> frames;  // (streams,) of (frames, joiner units)
+
+  EncoderRun(const Rnnt& network, const std::vector<float>& x, int n, int all, const std::vector<int>& chunks)
+      : frames(static_cast<std::size_t>(n)) {
+    const RnntArchitecture& a = network.architecture();
+    ThreadPool pool(1);
+    Workspace space;
+    const auto count = [&](int each, int width) { return static_cast<std::size_t>(n * each * width); };
+    std::vector<float> mean(count(1, a.features), Pcen::kStart), history(count(a.stack - a.stride, a.features)),
+        waiting;
+    std::vector<std::vector<float>> states(static_cast<std::size_t>(2 * a.encoder_layers));
+    std::vector<LstmState> layers;
+    for (std::size_t i = 0; i < states.size(); ++i) states[i].resize(count(1, a.encoder_units));
+    for (std::size_t i = 0; i < states.size(); i += 2) layers.push_back({states[i].data(), states[i + 1].data()});
+    int left = a.stack - a.stride, waits = 0, at = 0;
+    for (const int chunk : chunks) {
+      std::vector<float> piece;
+      for (int i = 0; i < n; ++i) {
+        const auto from = x.begin() + (i * all + at) * a.features;
+        piece.insert(piece.end(), from, from + chunk * a.features);
+      }
+      const EncoderCounts after = network.counts(chunk, left, waits);
+      std::vector<float> out(count(after.frames, a.joiner_units)), history_after(count(after.history, a.features)),
+          waiting_after(count(after.waiting, a.encoder_units));
+      network.encoder_step(piece.data(), n, chunk, {mean.data(), history.data(), left, waiting.data(), waits, layers},
+                           {out.data(), history_after.data(), waiting_after.data()}, space, pool);
+      for (int i = 0; i < n; ++i) {
+        const auto from = out.begin() + i * after.frames * a.joiner_units;
+        auto& to = frames[static_cast<std::size_t>(i)];
+        to.insert(to.end(), from, from + after.frames * a.joiner_units);
+      }
+      history = history_after;
+      waiting = waiting_after;
+      left = after.history;
+      waits = after.waiting;
+      at += chunk;
+    }
+  }
+};
+
+bool same(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+void check_rnnt(const Kernels& kernels, const RandomSource& source) {
+  constexpr int kStreams = 3, kFrames = 41;
+  const std::string name = kernels.name;
+  ThreadPool pool(2);
+  const Rnnt network(kSmall, source, kernels, pool), plain(kSmall, source, portable_kernels(), pool);
+  check(network.streamed_bytes().encoder > 0, name + ": streamed bytes");
+  const std::vector<float> x = random_floats(kStreams * kFrames * 5);
+  const EncoderRun whole(network, x, kStreams, kFrames, {kFrames}), reference(plain, x, kStreams, kFrames, {kFrames});
+  const EncoderRun pieces(network, x, kStreams, kFrames, {0, 1, 1, 7, 2, 3, 20, 0, 7});
+  for (int i = 0; i < kStreams; ++i) {
+    const std::size_t at = static_cast<std::size_t>(i);
+    const std::vector<float> alone(x.begin() + i * kFrames * 5, x.begin() + (i + 1) * kFrames * 5);
+    check(whole.frames[at].size() == kFrames / 4 * 10, name + ": frames of a stream");
+    check(same(whole.frames[at], reference.frames[at]), name + ": an encoder as on the portable path");
+    check(same(whole.frames[at], pieces.frames[at]), name + ": an encoder in chunks");
+    check(same(whole.frames[at], EncoderRun(network, alone, 1, kFrames, {kFrames}).frames[0]),
+          name + ": a stream alone");
+  }
+
+  Workspace space;
+  std::vector<float> state[4], out(2 * 10), log_probabilities(2 * 12);
+  for (auto& values : state) values.resize(2 * 9);
+  const LstmState layers[] = {{state[0].data(), state[1].data()}, {state[2].data(), state[3].data()}};
+  const std::int64_t tokens[] = {-1, 11}, beyond[] = {0, 12};
+  network.predictor_step(tokens, 2, layers, out.data(), space, pool);
+  network.joiner().log_probabilities(whole.frames[0].data(), out.data(), 2, log_probabilities.data(), space, pool);
+  double total = 0;
+  for (std::size_t k = 0; k < 12; ++k) total += std::exp(static_cast<double>(log_probabilities[k]));
+  check(std::fabs(total - 1) < 1e-5, name + ": probabilities add up to " + std::to_string(total));
+  bool refused = false;
+  try {
+    network.predictor_step(beyond, 2, layers, out.data(), space, pool);
+  } catch (const std::out_of_range&) {
+    refused = true;
+  }
+  check(refused, name + ": a token beyond the vocabulary is refused");
+}
+
+void check_rnnt_refusals() {
+  ThreadPool pool(1);
+  RandomSource source;
+  const auto refused = [&](const RnntArchitecture& a) {
+    try {
+      const Rnnt network(a, source, portable_kernels(), pool);
+    } catch (const std::invalid_argument&) {
+      return true;
+    }
+    return false;
+  };
+  check(!refused(kSmall) && source.tiled == 12, "a good network is made, and every matrix said to be finished");
+  RnntArchitecture wrong = kSmall;
+  wrong.stack = 1;
+  check(refused(wrong), "a stack below the stride is refused");
+  wrong = kSmall;
+  wrong.reduction_after = 3;
+  check(refused(wrong), "a reduction after the last layer is refused");
+  source.absent = "predictor.lstm.weight_hh_l1";
+  check(refused(kSmall), "a missing tensor is refused");
+}
+
 void check_refusals() {
   ThreadPool pool(1);
   const TestBand band(4, 3, 10);
@@ -223,6 +367,7 @@ void check_refusals() {
 }  // namespace
 
 int main() {
+  const RandomSource source;
   for (const KernelPath& path : kernel_paths()) {
     if (!path.available) continue;
     const Kernels& kernels = path.kernels();
@@ -235,8 +380,10 @@ int main() {
     check_largest_sum(kernels, pool);
     check_elementwise(kernels);
     check_lstm(kernels);
+    check_rnnt(kernels, source);
   }
   check_refusals();
+  check_rnnt_refusals();
   std::printf("%d failures\n", failures);
   return failures == 0 ? 0 : 1;
 }
