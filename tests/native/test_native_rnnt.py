@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import runpy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,50 @@ def test_streamed_bytes_count_the_steps_before_the_reduction_twice() -> None:
     single = NativeRnnt(random_model(once)).streamed_bytes
     assert twice.predictor == single.predictor and twice.joiner == single.joiner
     assert twice.encoder > single.encoder
+
+
+@pytest.mark.slow
+def test_a_stream_of_a_hundred_thousand_frames() -> None:
+    a = dataclasses.replace(SMALL, pcen=Pcen())
+    model, features = random_model(a, 2), features_of(1, 100_000, a)
+    definition, network = PackedRnnt(model), NativeRnnt(model, num_threads=2)
+    expected, reference = definition.encoder_step(features, definition.encoder_start(1))
+    assert same_bits(network.encoder_step(features, network.encoder_start(1))[0], expected)
+    state, pieces = network.encoder_start(1), []
+    for start in range(0, 100_000, 10):
+        found, state = network.encoder_step(features[:, start : start + 10], state)
+        pieces.append(found)
+    assert same_bits(np.concatenate(pieces, axis=1), expected)
+    assert same_state(state, reference)
+
+
+def test_fifty_streams_together_are_each_as_alone() -> None:
+    recognizer = Recognizer(speaking_model(input={"kind": "features", "dim": 13, "rate": 100}), num_threads=2)
+    rng = np.random.default_rng(0)
+    inputs = [rng.normal(0, 2, (int(rng.integers(1, 200)), 13)).astype(np.float32) for _ in range(50)]
+    streams = [recognizer.create_stream() for _ in inputs]
+    for start in range(0, 200, 17):
+        for stream, features in zip(streams, inputs, strict=True):
+            stream.accept_features(features[start : start + 17])
+        recognizer.decode_streams(streams)
+    alone = [recognizer.transcribe_batch([features])[0] for features in inputs]
+    assert [recognizer.get_result(stream) for stream in streams] == alone
+    assert any(result.ids for result in alone)
+
+
+def test_threads_may_share_one_network() -> None:
+    model = random_model(seed=4)
+    network, definition = NativeRnnt(model, num_threads=2), PackedRnnt(model)
+    inputs = [features_of(2, 500, SMALL, seed) for seed in range(8)]
+
+    def run(features: np.ndarray) -> np.ndarray:
+        state, pieces = network.encoder_start(2), []
+        for piece in np.split(features, range(5, 500, 5), axis=1):
+            found, state = network.encoder_step(piece, state)
+            pieces.append(found)
+        return np.concatenate(pieces, axis=1)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(run, inputs))
+    for frames, features in zip(found, inputs, strict=True):
+        assert same_bits(frames, definition.encoder_step(features, definition.encoder_start(2))[0])
