@@ -146,6 +146,11 @@ def test_which_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOTTOVOCE_KERNEL", "sse9")
     with pytest.raises(ConfigError, match=r"SOTTOVOCE_KERNEL: expected one of .*portable, numpy.*found 'sse9'"):
         make_network(random_model())
+    for kernel, forced in (("sse9", ""), ("neon" if "neon" not in PATHS else "avx2", ""), ("", "numpy")):
+        monkeypatch.setenv("SOTTOVOCE_KERNEL", forced)
+        with pytest.raises(ConfigError, match=r"kernel: expected one of .*portable"):
+            NativeRnnt(random_model(), kernel=kernel)
+    monkeypatch.delenv("SOTTOVOCE_KERNEL")
     for threads in (0, 257, True):
         with pytest.raises(ConfigError, match="num_threads"):
             NativeRnnt(random_model(), num_threads=threads)

@@ -16,7 +16,7 @@ from sottovoce.errors import ConfigError
 from sottovoce.evaluation.cold import cold_start
 from sottovoce.packed import PackedMatrix, PackedModel, RnntArchitecture, load_model, make_band
 from sottovoce.packed.mapping import release_pages
-from sottovoce.runtime import PackedRnnt, Recognizer, choose_kernel, make_network
+from sottovoce.runtime import NativeRnnt, PackedRnnt, Recognizer, choose_kernel, make_network
 from sottovoce.runtime.kernels import native_module, warn_once
 
 
@@ -42,6 +42,8 @@ def test_without_kernels_numpy_runs_with_one_warning(no_kernels: None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_network(random_model())
+    with pytest.raises(ConfigError, match="kernels: sottovoce was installed without"):
+        NativeRnnt(random_model())
 
 
 def test_what_the_kernels_would_not_run_warns_of_nothing(no_kernels: None, monkeypatch: pytest.MonkeyPatch) -> None:

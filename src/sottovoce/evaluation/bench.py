@@ -18,7 +18,7 @@ from sottovoce.errors import ConfigError
 from sottovoce.evaluation.cold import ColdStart, cold_start
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.runtime import KernelChoice, ModelInput, NativeRnnt, PackedRnnt, choose_kernel, make_network
-from sottovoce.runtime.kernels import NUMPY, native_module
+from sottovoce.runtime.kernels import NUMPY, compiled_path
 from sottovoce.runtime.native import NotPackedError
 from sottovoce.runtime.network import Network
 
@@ -140,17 +140,15 @@ def bench_paths(path: Path, *, num_threads: int = 1, frames: int = 200) -> list[
 def read_bandwidth(num_threads: int = 1, kernel: str = "") -> float:
     """Bytes a second that the kernels read from memory, the best of several passes, each thread its own part.
 
-    Raises ConfigError without the compiled kernels.
+    Raises ConfigError without the compiled kernels, or for a path that cannot be run here.
     """
-    native, missing = native_module()
-    if native is None:
-        raise ConfigError(f"bandwidth: {missing}")
+    native, path = compiled_path(kernel)
     parts = np.array_split(np.ones(_READ_BYTES // 8, np.int64), num_threads)
     best = float("inf")
     with ThreadPoolExecutor(num_threads) as pool:
         for _ in range(_READS):
             start = time.perf_counter()
-            list(pool.map(lambda part: native.read(part, kernel), parts))
+            list(pool.map(lambda part: native.read(part, path), parts))
             best = min(best, time.perf_counter() - start)
     return _READ_BYTES / best
 

@@ -75,6 +75,21 @@ def _check_forced(name: str, paths: tuple[KernelPath, ...], missing: str) -> Non
     raise ConfigError(f"{VARIABLE}: expected one of {', '.join(usable)} on this machine{why}, found {name!r}")
 
 
+def compiled_path(kernel: str = "") -> tuple[Any, str]:
+    """The compiled module and a path of it: the one named, or else the one in use.
+
+    Raises ConfigError without the module, where NumPy is forced, or for a path that this machine cannot run.
+    """
+    module, missing = native_module()
+    if module is None:
+        raise ConfigError(f"kernels: {missing}")
+    name = kernel or choose_kernel().name
+    usable = [path for path, available in module.kernel_paths() if available]
+    if name not in usable:
+        raise ConfigError(f"kernel: expected one of {', '.join(usable)} on this machine, found {name!r}")
+    return module, name
+
+
 def check_threads(threads: int) -> None:
     """Raises ConfigError unless 1 to 256."""
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MAX_THREADS:

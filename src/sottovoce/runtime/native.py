@@ -14,7 +14,7 @@ from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.packed.architecture import RnntArchitecture
 from sottovoce.packed.mapping import release_pages
 from sottovoce.runtime.arithmetic import check_columns
-from sottovoce.runtime.kernels import check_threads, native_module
+from sottovoce.runtime.kernels import check_threads, compiled_path
 from sottovoce.runtime.rnnt import encoder_start, predictor_start
 from sottovoce.runtime.tensors import TensorReader
 
@@ -38,19 +38,18 @@ class NativeRnnt:
     """Runs a packed RNN-T on the kernels; exactly ``PackedRnnt``'s protocol, states and results.
 
     Weights are tiled once, here, straight from the mapped file, whose pages are dropped again. Products are split
-    among num_threads threads. Raises FormatError as PackedRnnt does, NotPackedError for weights stored as floats,
-    ConfigError for a number of threads outside 1 to 256.
+    among num_threads threads. kernel names a path, by default the one in use. Raises FormatError as PackedRnnt does,
+    NotPackedError for weights stored as floats, ConfigError for a number of threads outside 1 to 256 or a path that
+    cannot be run here.
     """
 
     def __init__(self, model: PackedModel, *, num_threads: int = 1, kernel: str = "") -> None:
         check_threads(num_threads)
-        module, missing = native_module()
-        if module is None:
-            raise RuntimeError(missing)
+        module, path = compiled_path(kernel)
         self.architecture = RnntArchitecture.from_dict(model.architecture)
         reader = _Reader(TensorReader(model))
         try:
-            self._native = module.Rnnt(self.architecture, reader, kernel, module.Threads(num_threads))
+            self._native = module.Rnnt(self.architecture, reader, path, module.Threads(num_threads))
         except ValueError as error:
             raise FormatError(str(error)) from error
 
