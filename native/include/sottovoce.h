@@ -1,0 +1,114 @@
+/* Sottovoce: streaming speech recognition with one packed file, for C and whatever speaks it.
+ *
+ *   sottovoce_recognizer* recognizer = sottovoce_load("model.safetensors", NULL);
+ *   sottovoce_stream* stream = sottovoce_stream_create(recognizer);
+ *   sottovoce_accept_waveform(stream, 16000, samples, count);
+ *   sottovoce_input_finished(stream);
+ *   sottovoce_decode(&stream, 1);
+ *   sottovoce_result* result = sottovoce_result_get(stream);
+ *   puts(sottovoce_result_text(result));
+ *
+ * Functions that make something return NULL, and functions that do something return SOTTOVOCE_ERROR, where they fail;
+ * sottovoce_last_error then says why. Objects are freed in any order; free functions take NULL. A recognizer may be
+ * used by several threads, a stream or a result by one at a time. Texts are UTF-8. */
+#ifndef SOTTOVOCE_H
+#define SOTTOVOCE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define SOTTOVOCE_API __attribute__((visibility("default")))
+#else
+#define SOTTOVOCE_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changes where a program that was compiled with an older header would break. */
+#define SOTTOVOCE_ABI_VERSION 1
+
+#define SOTTOVOCE_OK 0
+#define SOTTOVOCE_ERROR (-1)
+
+#define SOTTOVOCE_GREEDY 0
+#define SOTTOVOCE_BEAM 1
+
+typedef struct sottovoce_recognizer sottovoce_recognizer;
+typedef struct sottovoce_stream sottovoce_stream;
+typedef struct sottovoce_result sottovoce_result;
+
+/* Fill it in with sottovoce_options_init, then change what is to be different. */
+typedef struct sottovoce_options {
+  size_t size;         /* of this struct, so that it can grow */
+  int32_t method;      /* SOTTOVOCE_GREEDY or SOTTOVOCE_BEAM */
+  int32_t beam;        /* hypotheses of a beam search */
+  int32_t max_symbols; /* tokens a frame at most; 1 for a beam search */
+  float blank_penalty; /* subtracted from the blank's log-probability, nats */
+  int32_t threads;     /* 1 to 256 */
+  const char* kernels; /* the name of a kernel path; NULL: the environment's SOTTOVOCE_KERNEL, or the fastest */
+} sottovoce_options;
+
+/* The version of the library; a program compares it with SOTTOVOCE_ABI_VERSION. */
+SOTTOVOCE_API int32_t sottovoce_abi_version(void);
+
+/* One line about the last failure on this thread, empty if there was none; valid until the next failure there. */
+SOTTOVOCE_API const char* sottovoce_last_error(void);
+
+/* Greedy, one thread. */
+SOTTOVOCE_API void sottovoce_options_init(sottovoce_options* options);
+
+/* options may be NULL. */
+SOTTOVOCE_API sottovoce_recognizer* sottovoce_load(const char* path, const sottovoce_options* options);
+SOTTOVOCE_API void sottovoce_recognizer_free(sottovoce_recognizer* recognizer);
+
+/* The rate that waveforms are resampled to, Hz; 0 for a model that takes features only, or NULL. */
+SOTTOVOCE_API int32_t sottovoce_sample_rate(const sottovoce_recognizer* recognizer);
+
+/* Values of a feature frame; 0 for NULL. */
+SOTTOVOCE_API int32_t sottovoce_feature_dim(const sottovoce_recognizer* recognizer);
+
+/* A stream for one utterance. */
+SOTTOVOCE_API sottovoce_stream* sottovoce_stream_create(sottovoce_recognizer* recognizer);
+SOTTOVOCE_API void sottovoce_stream_free(sottovoce_stream* stream);
+
+/* The stream begins again, as if it were new. */
+SOTTOVOCE_API int32_t sottovoce_stream_reset(sottovoce_stream* stream);
+
+/* Samples of one channel in [-1, 1], any number of them, at a rate that stays the same for the whole stream. */
+SOTTOVOCE_API int32_t sottovoce_accept_waveform(sottovoce_stream* stream, int32_t sample_rate, const float* samples,
+                                                size_t count);
+
+/* Feature frames (frames, dim), computed as the model's input settings say. */
+SOTTOVOCE_API int32_t sottovoce_accept_features(sottovoce_stream* stream, const float* features, size_t frames,
+                                                size_t dim);
+
+/* No more input follows. */
+SOTTOVOCE_API int32_t sottovoce_input_finished(sottovoce_stream* stream);
+
+/* 1 if decoding now would see at least one more encoder frame, else 0; SOTTOVOCE_ERROR for NULL. */
+SOTTOVOCE_API int32_t sottovoce_is_ready(const sottovoce_stream* stream);
+
+/* Decodes all that is pending in each of the streams, all different and of one recognizer, in batches. */
+SOTTOVOCE_API int32_t sottovoce_decode(sottovoce_stream* const* streams, size_t count);
+
+/* The best transcript of what was decoded so far; it stays as it is when the stream goes on. */
+SOTTOVOCE_API sottovoce_result* sottovoce_result_get(const sottovoce_stream* stream);
+SOTTOVOCE_API void sottovoce_result_free(sottovoce_result* result);
+
+/* Of a result, while it lives. For NULL, or a token that is not there: an empty text, 0, -1, NaN. */
+SOTTOVOCE_API const char* sottovoce_result_text(const sottovoce_result* result);
+SOTTOVOCE_API double sottovoce_result_score(const sottovoce_result* result); /* log-probability, nats */
+SOTTOVOCE_API size_t sottovoce_result_count(const sottovoce_result* result); /* tokens */
+SOTTOVOCE_API const char* sottovoce_result_token(const sottovoce_result* result, size_t index);
+SOTTOVOCE_API int64_t sottovoce_result_id(const sottovoce_result* result, size_t index);
+SOTTOVOCE_API double sottovoce_result_time(const sottovoce_result* result, size_t index);    /* seconds */
+SOTTOVOCE_API float sottovoce_result_log_prob(const sottovoce_result* result, size_t index); /* nats */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

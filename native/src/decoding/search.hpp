@@ -1,0 +1,69 @@
+// RNN-T searches, chunk by chunk, a batch of streams at a time (sottovoce.decoding.greedy and .beam).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "decoding/traces.hpp"
+#include "decoding/transducer.hpp"
+
+namespace sottovoce {
+
+enum class Method { greedy, beam };
+
+// beam counts for Method::beam only; blank_penalty is subtracted from the blank's log-probability (nats).
+struct SearchOptions {
+  Method method = Method::greedy;
+  int beam = 4;
+  float blank_penalty = 0;
+  int max_symbols = 1;
+};
+
+// One hypothesis. A key is a 64-bit hash of its tokens, so that equal sequences are found without looking at them.
+struct Candidate {
+  double score;  // -inf: absent
+  std::uint64_t key, parent;  // the parent's key is that without the last token
+  std::int64_t last;
+  std::int32_t trace;
+};
+
+// What a search carries from chunk to chunk for one stream of B hypotheses.
+struct SearchState {
+  std::int64_t frames = 0;  // encoder frames seen
+  Traces traces;
+  std::vector<Candidate> candidates;  // (B,) best first
+  std::vector<float> output;          // (B, joiner_units) predictor output after the last token
+  std::vector<float> predictor;       // (B, predictor_floats)
+};
+
+// The next chunk of one stream: frames (count, joiner_units).
+struct SearchChunk {
+  SearchState* state;
+  const float* frames;
+  int count;
+};
+
+class Search {
+ public:
+  virtual ~Search() = default;
+
+  SearchState start(Transducer& model) const;
+
+  // Streams share calls of the network; the result of each is as if it were alone.
+  virtual void advance(Transducer& model, std::span<const SearchChunk> chunks) const = 0;
+
+  // What was found so far, best first; never empty.
+  std::vector<Hypothesis> results(const SearchState& state) const;
+
+ protected:
+  explicit Search(int width) : width_(width) {}
+
+  int width_;  // hypotheses of a stream
+};
+
+// Throws Error for an option that cannot be used.
+std::unique_ptr<Search> make_search(const SearchOptions& options);
+
+}  // namespace sottovoce
