@@ -67,7 +67,9 @@ class Library:
 
     def waveform(self, stream: ctypes.c_void_p, rate: int, samples: ArrayLike) -> int:
         array = np.ascontiguousarray(samples, np.float32)
-        return int(self("accept_waveform", stream, rate, ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.size)))
+        return int(
+            self("accept_waveform", stream, rate, ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.size))
+        )
 
     def features(self, stream: ctypes.c_void_p, features: ArrayLike) -> int:
         array = np.ascontiguousarray(features, np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from native_build import Build, can_build, make
 
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-
 from c_library import Found, Library
 from native_build import Build
+from numpy.typing import NDArray
+
 from sottovoce.packed import Pcen, RnntArchitecture
 from sottovoce.runtime import Recognizer
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-from tiny_rnnt import random_model, speaking_model, tokenizer, vocabulary  # noqa: E402
+from tiny_rnnt import random_model, speaking_model, tokenizer, vocabulary
 
 Floats = NDArray[np.float32]
 OPTIONS: list[dict[str, Any]] = [

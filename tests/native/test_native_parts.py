@@ -14,18 +14,18 @@ from typing import Any
 import numpy as np
 import pytest
 import sentencepiece
+from native_build import Build
 from numpy.typing import NDArray
 
-from native_build import Build
 from sottovoce.decoding import Beam, Greedy, Search
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError
 from sottovoce.frontend import FeatureSettings, LinearResampler
 from sottovoce.frontend.fbank import fbank
-from sottovoce.packed import PackedMatrix, PackedModel, load_model
+from sottovoce.packed import PackedMatrix, PackedModel, load_model, make_band
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-from tiny_rnnt import speaking_model, tokenizer  # noqa: E402
+from tiny_rnnt import speaking_model, tokenizer
 
 Floats = NDArray[np.float32]
 STATES, VOCABULARY = 64, 9
@@ -59,9 +59,7 @@ def test_every_kind_of_scale_and_alias_is_read(build: Build, tmp_path: Path) -> 
 
 
 def regrouped(matrix: Any, grouping: str, wide: bool) -> PackedMatrix:
-    """The first band, its rows made a multiple of four, with the scales of another grouping."""
-    from sottovoce.packed import make_band
-
+    """Eight rows of random codes over the first band's levels, with the scales of another grouping."""
     band = matrix.bands[0]
     rows = 8
     codes = np.random.default_rng(1).integers(0, len(band.levels), (rows, matrix.columns)).astype(np.uint8)
@@ -93,7 +91,6 @@ def test_wrong_declarations_with_right_checksums_are_refused(build: Build, tmp_p
     whole = source.read_bytes()
     size = int.from_bytes(whole[:8], "little")
     header, data = json.loads(whole[8 : 8 + size]), whole[8 + size :]
-    crashes = 0
     for name in [key for key in header if key != "__metadata__"][::5]:
         for key, value in (
             ("dtype", "F32"),
@@ -109,7 +106,7 @@ def test_wrong_declarations_with_right_checksums_are_refused(build: Build, tmp_p
         ):
             changed = {**header, name: {**header[name], key: value}}
             if changed != header:
-                crashes += assert_refused(build, tmp_path, sealed(changed, data))
+                assert_refused(build, tmp_path, sealed(changed, data))
     fields = json.loads(header["__metadata__"]["sottovoce"])
     for name, declared in list(fields["matrices"].items())[::3]:
         band = declared["bands"][0]
@@ -126,29 +123,28 @@ def test_wrong_declarations_with_right_checksums_are_refused(build: Build, tmp_p
             matrices = {**fields["matrices"], name: {**declared, "bands": [changed_band, *declared["bands"][1:]]}}
             text = json.dumps({**fields, "matrices": matrices})
             metadata = {**header["__metadata__"], "sottovoce": text}
-            crashes += assert_refused(build, tmp_path, sealed({**header, "__metadata__": metadata}, data))
-    assert crashes == 0
+            assert_refused(build, tmp_path, sealed({**header, "__metadata__": metadata}, data))
 
 
 def sealed(header: dict[str, Any], data: bytes) -> bytes:
     """A file with this header, its own checksum right."""
     metadata = {**header["__metadata__"], "crc32": "0" * 8}
-    body = json.dumps({"__metadata__": metadata, **{k: v for k, v in header.items() if k != "__metadata__"}},
-                      separators=(",", ":")).encode()
+    body = json.dumps(
+        {"__metadata__": metadata, **{k: v for k, v in header.items() if k != "__metadata__"}}, separators=(",", ":")
+    ).encode()
     whole = bytearray(struct.pack("<Q", len(body)) + body)
     at = whole.index(b"0" * 8)
     whole[at : at + 8] = f"{zlib.crc32(whole):08x}".encode()
     return bytes(whole) + data
 
 
-def assert_refused(build: Build, folder: Path, content: bytes) -> int:
+def assert_refused(build: Build, folder: Path, content: bytes) -> None:
     path = folder / "damaged.safetensors"
     path.write_bytes(content)
     done = subprocess.run([build.folder / "probe", "file", path], capture_output=True, check=False)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == 2, (done.returncode, lines)
     assert len(lines) == 1 and lines[0].startswith(str(path)), lines
-    return int(done.returncode < 0)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +177,17 @@ def test_resampling_is_the_same_to_the_bit(build: Build, rates: tuple[int, int],
     "settings",
     [{}, {"sample_rate": 8000, "bins": 40}, {"bins": 23, "frame_ms": 32.0, "shift_ms": 12.5, "high_hz": 7000}],
 )
-@pytest.mark.parametrize("chunk", [1, 333, 100_000])
 @pytest.mark.parametrize("count", [0, 1, 100, 6000])
-def test_filterbanks_are_the_same_to_the_bit(build: Build, settings: dict[str, Any], chunk: int, count: int) -> None:
+def test_filterbanks_are_those_of_the_wheel(build: Build, settings: dict[str, Any], count: int) -> None:
     wanted = FeatureSettings.from_dict(settings)
     samples = noise(count)
     samples[count // 2 :] *= np.float32(1e-4)
-    found = build.probe("fbank", json.dumps(settings), wanted.sample_rate, chunk, data=samples.tobytes())
-    assert np.array_equal(np.frombuffer(found, np.float32), fbank(samples, wanted).reshape(-1))
+    expected = fbank(samples, wanted)
+    for chunk in (1, 333, 100_000):
+        found = build.probe("fbank", json.dumps(settings), wanted.sample_rate, chunk, data=samples.tobytes())
+        frames = np.frombuffer(found, np.float32).reshape(-1, wanted.bins)
+        assert frames.shape == expected.shape
+        assert np.array_equal(frames, expected), np.abs(frames - expected).max()
 
 
 @pytest.mark.parametrize("settings", [{"bins": 2}, {"bins": 200}, {"low_hz": 9000}, {"x": 1}, {"shift_ms": 30.0},

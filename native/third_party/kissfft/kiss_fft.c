@@ -26,10 +26,16 @@ static void kf_bfly2(
     do{
         C_FIXDIV(*Fout,2); C_FIXDIV(*Fout2,2);
 
-        C_MUL (t,  *Fout2 , *tw1);
-        tw1 += fstride;
-        C_SUB( *Fout2 ,  *Fout , t );
-        C_ADDTO( *Fout ,  t );
+        /* Changed for Sottovoce: as in kf_bfly4. */
+        {
+            const kiss_fft_scalar p = Fout2->r*tw1->r, q = Fout2->i*tw1->i;
+            t.i = Fout2->r*tw1->i + Fout2->i*tw1->r;
+            tw1 += fstride;
+            Fout2->r = (Fout->r + q) - p;
+            Fout2->i = Fout->i - t.i;
+            Fout->r = (Fout->r + p) - q;
+            Fout->i += t.i;
+        }
         ++Fout2;
         ++Fout;
     }while (--m);
@@ -55,13 +61,21 @@ static void kf_bfly4(
         C_FIXDIV(*Fout,4); C_FIXDIV(Fout[m],4); C_FIXDIV(Fout[m2],4); C_FIXDIV(Fout[m3],4);
 
         C_MUL(scratch[0],Fout[m] , *tw1 );
-        C_MUL(scratch[1],Fout[m2] , *tw2 );
-        C_MUL(scratch[2],Fout[m3] , *tw3 );
-
-        C_SUB( scratch[5] , *Fout, scratch[1] );
-        C_ADDTO(*Fout, scratch[1]);
-        C_ADD( scratch[3] , scratch[0] , scratch[2] );
-        C_SUB( scratch[4] , scratch[0] , scratch[2] );
+        /* Changed for Sottovoce: real parts are added in the order that the wheel's -ffast-math build of this file
+           uses, written out, so that any compiler gives the wheel's bits. */
+        {
+            const kiss_fft_scalar p1 = Fout[m2].r*tw2->r, q1 = Fout[m2].i*tw2->i;
+            const kiss_fft_scalar p2 = Fout[m3].r*tw3->r, q2 = Fout[m3].i*tw3->i;
+            scratch[1].i = Fout[m2].r*tw2->i + Fout[m2].i*tw2->r;
+            scratch[2].i = Fout[m3].r*tw3->i + Fout[m3].i*tw3->r;
+            scratch[5].r = (Fout->r + q1) - p1;
+            scratch[5].i = Fout->i - scratch[1].i;
+            Fout->r = (Fout->r + p1) - q1;
+            Fout->i += scratch[1].i;
+            scratch[3].r = (scratch[0].r - q2) + p2;
+            scratch[3].i = scratch[0].i + scratch[2].i;
+            scratch[4].r = (scratch[0].r - p2) + q2;
+        }
         C_SUB( Fout[m2], *Fout, scratch[3] );
         tw1 += fstride;
         tw2 += fstride*2;
@@ -69,14 +83,14 @@ static void kf_bfly4(
         C_ADDTO( *Fout , scratch[3] );
 
         if(st->inverse) {
-            Fout[m].r = scratch[5].r - scratch[4].i;
+            Fout[m].r = (scratch[5].r + scratch[2].i) - scratch[0].i;
             Fout[m].i = scratch[5].i + scratch[4].r;
-            Fout[m3].r = scratch[5].r + scratch[4].i;
+            Fout[m3].r = (scratch[5].r + scratch[0].i) - scratch[2].i;
             Fout[m3].i = scratch[5].i - scratch[4].r;
         }else{
-            Fout[m].r = scratch[5].r + scratch[4].i;
+            Fout[m].r = (scratch[5].r + scratch[0].i) - scratch[2].i;
             Fout[m].i = scratch[5].i - scratch[4].r;
-            Fout[m3].r = scratch[5].r - scratch[4].i;
+            Fout[m3].r = (scratch[5].r + scratch[2].i) - scratch[0].i;
             Fout[m3].i = scratch[5].i + scratch[4].r;
         }
         ++Fout;

@@ -107,11 +107,13 @@ void kiss_fftr(kiss_fftr_cfg st,const kiss_fft_scalar *timedata,kiss_fft_cpx *fr
 
         C_ADD( f1k, fpk , fpnk );
         C_SUB( f2k, fpk , fpnk );
-        C_MUL( tw , f2k , st->super_twiddles[k-1]);
+        /* Changed for Sottovoce: as in kf_bfly4 of kiss_fft.c. */
+        const kiss_fft_scalar p = f2k.r*st->super_twiddles[k-1].r, q = f2k.i*st->super_twiddles[k-1].i;
+        tw.i = f2k.r*st->super_twiddles[k-1].i + f2k.i*st->super_twiddles[k-1].r;
 
-        freqdata[k].r = HALF_OF(f1k.r + tw.r);
+        freqdata[k].r = HALF_OF((f1k.r + p) - q);
         freqdata[k].i = HALF_OF(f1k.i + tw.i);
-        freqdata[ncfft-k].r = HALF_OF(f1k.r - tw.r);
+        freqdata[ncfft-k].r = HALF_OF((f1k.r + q) - p);
         freqdata[ncfft-k].i = HALF_OF(tw.i - f1k.i);
     }
 }
