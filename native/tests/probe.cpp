@@ -33,7 +33,9 @@ std::vector<float> read_floats() {
   return values;
 }
 
-void write_floats(const std::vector<float>& values) { std::fwrite(values.data(), sizeof(float), values.size(), stdout); }
+void write_floats(const std::vector<float>& values) {
+  if (!values.empty()) std::fwrite(values.data(), sizeof(float), values.size(), stdout);
+}
 
 template <class Take>
 void in_chunks(const std::vector<float>& values, std::size_t chunk, const Take& take) {

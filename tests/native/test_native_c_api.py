@@ -22,6 +22,8 @@ from sottovoce.runtime import Recognizer
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 from tiny_rnnt import random_model, speaking_model, tokenizer, vocabulary
 
+pytestmark = pytest.mark.slow  # compiles the kernels once a session
+
 Floats = NDArray[np.float32]
 OPTIONS: list[dict[str, Any]] = [
     {},

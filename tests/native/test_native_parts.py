@@ -27,6 +27,8 @@ from sottovoce.packed import PackedMatrix, PackedModel, load_model, make_band
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 from tiny_rnnt import speaking_model, tokenizer
 
+pytestmark = pytest.mark.slow  # compiles the kernels once a session
+
 Floats = NDArray[np.float32]
 STATES, VOCABULARY = 64, 9
 
