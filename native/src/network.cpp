@@ -16,7 +16,9 @@ class FileSource : public TensorSource {
     const FileMatrix* found = file_.matrix(name);
     if (!found && file_.array(name)) throw NotPacked(name);
     const std::vector<std::int64_t> shape = {rows, columns};
-    if (!found) throw Error(name + ": expected a tensor of shape " + describe_shape(shape) + ", found none of that name");
+    if (!found) {
+      throw Error(name + ": expected a tensor of shape " + describe_shape(shape) + ", found none of that name");
+    }
     if (found->shape != shape) {
       throw Error(name + ": expected shape " + describe_shape(shape) + ", found " + describe_shape(found->shape));
     }

@@ -51,7 +51,8 @@ def model_file(folder: Path, seed: int = 0, **fields: Any) -> Path:
 def sound(count: int, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     t = np.arange(count) / 16000
-    return (0.3 * np.sin(t * (900 + 300 * np.sin(5 * t))) + rng.normal(0, 0.02, count)).astype(np.float32)
+    samples: Floats = (0.3 * np.sin(t * (900 + 300 * np.sin(5 * t))) + rng.normal(0, 0.02, count)).astype(np.float32)
+    return samples
 
 
 def found(result: Any) -> Found:
@@ -111,9 +112,9 @@ def test_the_example_transcribes_a_wav_as_python_does(build: Build, tmp_path: Pa
     with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
         file.setparams((1, 2, rate, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
-    python = Recognizer(path, **({"method": "beam", "beam": beam} if beam else {}))
+    python = Recognizer(path, method="beam", beam=beam) if beam else Recognizer(path)
     expected = python.transcribe(samples.astype(np.float32) / 32768, rate)
-    command = [build.folder / "transcribe", path, tmp_path / "sound.wav", *([str(beam)] if beam else [])]
+    command = [str(build.folder / "transcribe"), str(path), str(tmp_path / "sound.wav"), *[str(beam)][: beam > 0]]
     lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.split("\n")
     assert lines[0] == expected.text and expected.text
     assert [line.split("\t")[1] for line in lines[1:-1]] == list(expected.tokens)

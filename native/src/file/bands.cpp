@@ -70,7 +70,8 @@ FileBand read_band(const Container& container, const std::string& name, const Js
   }
   const auto rows = integers(where, "rows", *entry.find("rows"), kMaxDimension);
   const std::int64_t* bits = entry.find("bits")->as<std::int64_t>();
-  const std::string *kind = entry.find("kind")->as<std::string>(), *grouping = entry.find("grouping")->as<std::string>();
+  const std::string* kind = entry.find("kind")->as<std::string>();
+  const std::string* grouping = entry.find("grouping")->as<std::string>();
   if (rows.size() != 2 || !kind || !grouping) throw Error(where + ": expected two rows, kind and grouping as text");
   if (!bits || *bits < 1 || *bits > kMaxBits) throw Error("tensor " + name + ": expected 1 to 8 bits");
   if (rows[0] != first_row || rows[1] <= first_row || rows[1] > std::numeric_limits<int>::max()) {

@@ -65,8 +65,8 @@ Entry read_entry(const std::string& name, const Json& value) {
     throw Error(where + ": expected dtype, shape and data_offsets");
   }
   const std::string* stored = value.find("dtype")->as<std::string>();
-  const auto dtype =
-      std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const DtypeName& d) { return stored && d.stored == *stored; });
+  const auto dtype = std::find_if(std::begin(kDtypes), std::end(kDtypes),
+                                  [&](const DtypeName& known) { return stored && known.stored == *stored; });
   if (dtype == std::end(kDtypes)) throw Error(where + ": expected dtype U8, I8, I16, I32, I64, F16, F32");
   Entry entry{&name, &*dtype, integers(where, "shape", *value.find("shape"), kMaxDimension), 0, 0};
   const auto offsets = integers(where, "data_offsets", *value.find("data_offsets"), kMaxOffset);
@@ -91,7 +91,8 @@ void check_checksums(const Json& fields, const std::map<std::string, TensorView,
     if (!sums->find(name)) throw Error("tensor " + quoted(name) + ": found a tensor without a checksum");
   }
   for (const JsonMember& sum : *sums->as<Json::Object>()) {
-    if (!tensors.contains(sum.name)) throw Error("tensor " + quoted(sum.name) + ": found a checksum without its tensor");
+    if (tensors.contains(sum.name)) continue;
+    throw Error("tensor " + quoted(sum.name) + ": found a checksum without its tensor");
   }
 }
 

@@ -21,10 +21,11 @@ class LinearResampler {
   float output_at(std::int64_t index) const;
 
   bool same_;
-  std::int64_t unit_in_, unit_out_, taps_ = 0;  // the repeating unit, in input and output samples; taps of the longest phase
-  std::vector<std::int64_t> first_, counts_;    // (unit_out,) first input sample of each phase, taps that count
-  std::vector<float> weights_;                  // (unit_out, taps), zero after a phase's last tap
-  std::vector<float> kept_;                     // the end of the input, from sample kept_from_ on
+  std::int64_t unit_in_, unit_out_;           // the repeating unit, in input and output samples
+  std::int64_t taps_ = 0;                     // of the longest phase
+  std::vector<std::int64_t> first_, counts_;  // (unit_out,) first input sample of each phase, taps that count
+  std::vector<float> weights_;                // (unit_out, taps), zero after a phase's last tap
+  std::vector<float> kept_;                   // the end of the input, from sample kept_from_ on
   std::int64_t kept_from_ = 0, made_ = 0;
 };
 
