@@ -17,7 +17,7 @@ import sentencepiece
 from native_build import Build
 from numpy.typing import NDArray
 
-from sottovoce.decoding import Beam, Greedy, Search
+from sottovoce.decoding import Beam, Greedy
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError
 from sottovoce.frontend import FeatureSettings, LinearResampler
@@ -66,7 +66,7 @@ def regrouped(matrix: Any, grouping: str, wide: bool) -> PackedMatrix:
     rows = 8
     codes = np.random.default_rng(1).integers(0, len(band.levels), (rows, matrix.columns)).astype(np.uint8)
     groups = {"tensor": 1, "gate": 4, "row": rows}[grouping]
-    scale = np.linspace(0.01, 0.02, groups).astype(np.float32 if wide else np.float16)
+    scale: Any = np.linspace(0.01, 0.02, groups).astype(np.float32 if wide else np.float16)
     return PackedMatrix((rows, matrix.columns), (make_band(codes, band.levels, scale, band.bits, "x", grouping),))
 
 
@@ -220,7 +220,8 @@ class TableModel:
         return after.copy(), (after,)
 
     def joiner(self, encoder: Floats, predictor: Floats) -> Floats:
-        return self.table[(encoder + predictor)[:, 0].astype(int) % STATES]
+        log_probs: Floats = self.table[(encoder + predictor)[:, 0].astype(int) % STATES]
+        return log_probs
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -229,7 +230,7 @@ class TableModel:
     "search",
     [Greedy(1, 0.0), Greedy(4, -1.5), Greedy(3, 2.25), Beam(1, 0.0), Beam(4, 0.0), Beam(7, 1.5), Beam(40, -0.25)],
 )
-def test_searches_find_the_same_to_the_bit(build: Build, search: Search, chunk: int, seed: int) -> None:
+def test_searches_find_the_same_to_the_bit(build: Build, search: Greedy | Beam, chunk: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (STATES, VOCABULARY))
     logits[:, 0] += seed % 3  # blanks: from seldom to mostly
