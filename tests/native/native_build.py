@@ -34,5 +34,5 @@ def make(folder: Path) -> Build:
     configure = ["cmake", "-S", str(SOURCE), "-B", str(folder), "-DSOTTOVOCE_PYTHON=OFF", "-DSOTTOVOCE_DEVICE=ON"]
     subprocess.run(configure, check=True, capture_output=True)
     targets = ["--target", "probe", "transcribe"]
-    subprocess.run(["cmake", "--build", str(folder), *targets], check=True, capture_output=True)
+    subprocess.run(["cmake", "--build", str(folder), "--parallel", *targets], check=True, capture_output=True)
     return Build(folder)
