@@ -14,6 +14,7 @@ from rich.table import Table
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bench import Bench, Latency, PathSpeed, bench_paths
 from sottovoce.evaluation.bench import bench as measure
+from sottovoce.packed.replacing import replacing
 
 
 def bench(
@@ -31,6 +32,8 @@ def bench(
 
         sottovoce bench model.safetensors --kernels --threads 2 --json bench.json
     """
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise ConfigError(f"{json_file}: cannot be written: there is no such folder")
     found = measure(model, num_threads=threads, frames=frames)
     paths = bench_paths(model, num_threads=threads, frames=min(frames, 200)) if kernels else []
     console = Console()
@@ -46,7 +49,8 @@ def _write(path: Path, found: Bench, paths: list[PathSpeed]) -> None:
     if paths:
         figures["kernels"] = [dataclasses.asdict(speed) for speed in paths]
     try:
-        path.write_text(json.dumps(figures, indent=2) + "\n")
+        with replacing(path) as stream:
+            stream.write((json.dumps(figures, indent=2) + "\n").encode())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
 
