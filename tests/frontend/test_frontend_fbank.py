@@ -100,7 +100,7 @@ def test_a_finished_stream_takes_no_more() -> None:
 
 
 def test_unusable_samples_are_refused() -> None:
-    with pytest.raises(DataError, match="not finite"):
+    with pytest.raises(DataError, match="expected finite"):
         fbank(np.array([0.0, np.nan], np.float32), STANDARD)
     with pytest.raises(DataError, match="one channel"):
         fbank(np.zeros((2, 100), np.float32), STANDARD)

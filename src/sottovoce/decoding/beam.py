@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.decoding.endpoint import Segment
 from sottovoce.decoding.greedy import check_blank_penalty
+from sottovoce.decoding.hotwords import ROOT, ContextGraph
 from sottovoce.decoding.nbest import EMPTY, NBest, Trace, follow
 from sottovoce.decoding.protocol import BLANK, NO_HISTORY, Floats, Integers, State, Transducer
 from sottovoce.decoding.rows import copy_state, select_rows
@@ -30,11 +32,14 @@ class BeamState:
     """
 
     frames: Integers  # (N,) encoder frames seen
-    scores: Scores  # (N, B)
+    starts: Integers  # (N,) of them, those before the present segment
+    scores: Scores  # (N, B) with the bonus of hotwords
     keys: Keys  # (N, B)
     parents: Keys  # (N, B) the key without the last token
     last: Integers  # (N, B) the last token
     traces: NDArray[Any]  # (N, B) of Trace
+    graphs: NDArray[Any]  # (N,) of ContextGraph, or None without hotwords
+    contexts: Integers  # (N, B) states in the graphs
     output: Floats  # (N, B, J) predictor output after the last token
     predictor: State  # arrays (N, B, ...)
 
@@ -84,12 +89,14 @@ def _merge(state: BeamState, totals: Scores, log_probs: Floats, t: int) -> NDArr
 class Beam:
     """Keep the ``beam`` best token sequences; blank_penalty is subtracted from the blank's log-probability (nats).
 
-    With beam=1 this is greedy search with one symbol a frame. Raises ConfigError for a beam below 1 or a penalty that
-    is not finite.
+    Utterances started with hotwords get their bonus with each token, before the best are chosen; what is credited for a
+    match under way counts in the beam, not in results. With beam=1 and no hotwords this is greedy search with one
+    symbol a frame. Raises ConfigError for a beam below 1 or a penalty that is not finite.
     """
 
     beam: int = 4
     blank_penalty: float = 0.0
+    hotwords: ContextGraph | None = None
 
     def __post_init__(self) -> None:
         check_blank_penalty(self.blank_penalty)
@@ -105,11 +112,14 @@ class Beam:
         scores[:, 0] = 0.0
         return BeamState(
             frames=np.zeros(n, np.int64),
+            starts=np.zeros(n, np.int64),
             scores=scores,
             keys=np.ones(shape, np.uint64),
             parents=np.zeros(shape, np.uint64),
             last=np.zeros(shape, np.int64),
             traces=np.full(shape, EMPTY, object),
+            graphs=np.full(n, self.hotwords, object),
+            contexts=np.full(shape, ROOT, np.int64),
             output=output.reshape(*shape, -1),
             predictor=tuple(array.reshape(*shape, *array.shape[1:]) for array in predictor),
         )
@@ -129,6 +139,7 @@ class Beam:
         joint[:, BLANK] -= np.float32(self.blank_penalty)
         log_probs = joint.reshape(n, width, -1)
         totals = state.scores[:, :, None] + log_probs
+        _add_bonuses(state, totals)
         stayed = _merge(state, totals, log_probs, t)
         indexes, scores = _top(totals.reshape(n, -1), width)
         origins, tokens = np.divmod(indexes, log_probs.shape[2])
@@ -136,16 +147,68 @@ class Beam:
         traces = _extend_traces(state, stayed, origins, tokens, log_probs, t)
         return _follow_choices(model, state, origins, tokens, scores, traces)
 
-    def results(self, state: BeamState) -> list[NBest]:
-        """What was found so far: up to ``beam`` hypotheses for each utterance, best first."""
+    def restart(self, state: BeamState) -> BeamState:
+        """A new segment for each utterance: nothing found yet, frames counted on, the best hypothesis' history kept."""
+        shape = state.scores.shape
+        scores = np.full(shape, -np.inf)
+        scores[:, 0] = 0.0
+        best = np.repeat(_final_scores(state).argmax(axis=1)[:, None], shape[1], axis=1)
+        every = np.arange(len(best))[:, None]
+        return replace(
+            copy_state(state),
+            starts=state.frames,
+            scores=scores,
+            keys=np.ones(shape, np.uint64),
+            parents=np.zeros(shape, np.uint64),
+            traces=np.full(shape, EMPTY, object),
+            contexts=np.full(shape, ROOT, np.int64),
+            output=state.output[every, best],
+            predictor=tuple(array[every, best] for array in state.predictor),
+        )
+
+    def segments(self, state: BeamState) -> list[Segment]:
+        """How far the present segment of each utterance is, by its best hypothesis."""
+        best = state.traces[np.arange(len(state.frames)), _final_scores(state).argmax(axis=1)]
         return [
-            NBest(tuple(follow(traces[k], float(scores[k])) for k in range(len(scores)) if np.isfinite(scores[k])))
-            for traces, scores in zip(state.traces, state.scores, strict=True)
+            Segment.of(start, seen, trace)
+            for start, seen, trace in zip(state.starts.tolist(), state.frames.tolist(), best, strict=True)
+        ]
+
+    def results(self, state: BeamState) -> list[NBest]:
+        """What was found in the present segment: up to ``beam`` hypotheses for each utterance, best first."""
+        finals = _final_scores(state)
+        orders = np.argsort(-finals, axis=1, kind="stable")
+        return [
+            NBest(tuple(follow(traces[k], float(scores[k])) for k in order if np.isfinite(scores[k])))
+            for traces, scores, order in zip(state.traces, finals, orders, strict=True)
         ]
 
 
+def _final_scores(state: BeamState) -> Scores:
+    """Scores (N, B) without the credit of matches that are not complete."""
+    final = state.scores.copy()
+    for scores, graph, contexts in zip(final, state.graphs, state.contexts, strict=True):
+        if graph is not None:
+            scores -= graph.credit[contexts]
+    return final
+
+
+def _add_bonuses(state: BeamState, totals: Scores) -> None:
+    for row, graph, contexts in zip(totals, state.graphs, state.contexts.tolist(), strict=True):
+        if graph is not None:
+            for total, context in zip(row, contexts, strict=True):
+                total += graph.bonuses(context)
+
+
+def _step_contexts(state: BeamState, contexts: Integers, tokens: Integers) -> Integers:
+    for i, graph in enumerate(state.graphs):
+        if graph is not None:
+            contexts[i] = [graph.step(*pair) for pair in zip(contexts[i].tolist(), tokens[i].tolist(), strict=True)]
+    return contexts
+
+
 def _write_rows(state: BeamState, rows: Integers, new: BeamState) -> None:
-    for name in ("scores", "keys", "parents", "last", "traces", "output"):
+    for name in ("scores", "keys", "parents", "last", "traces", "contexts", "output"):
         getattr(state, name)[rows] = getattr(new, name)
     for array, new_array in zip(state.predictor, new.predictor, strict=True):
         array[rows] = new_array
@@ -182,11 +245,14 @@ def _follow_choices(
             array[emitted] = new
     return BeamState(
         frames=state.frames,
+        starts=state.starts,
         scores=scores,
         keys=np.where(emitted, _extend_keys(keys, tokens), keys),
         parents=np.where(emitted, keys, state.parents[every, origins]),
         last=np.where(emitted, tokens, state.last[every, origins]),
         traces=traces,
+        graphs=state.graphs,
+        contexts=_step_contexts(state, state.contexts[every, origins], tokens),
         output=output,
         predictor=predictor,
     )

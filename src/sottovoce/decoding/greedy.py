@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.decoding.endpoint import Segment
 from sottovoce.decoding.nbest import EMPTY, NBest, Trace, follow
 from sottovoce.decoding.protocol import BLANK, NO_HISTORY, Floats, Integers, State, Transducer, select
 from sottovoce.decoding.rows import copy_state
@@ -19,6 +20,7 @@ class GreedyState:
     """What a greedy search carries from chunk to chunk; N utterances."""
 
     frames: Integers  # (N,) encoder frames seen
+    starts: Integers  # (N,) of them, those before the present segment
     scores: NDArray[np.float64]  # (N,)
     traces: NDArray[Any]  # (N,) of Trace
     output: Floats  # (N, J) predictor output after the last token
@@ -50,7 +52,8 @@ class Greedy:
     def start(self, model: Transducer, n: int) -> GreedyState:
         """The state of n utterances before their first frame."""
         output, predictor = model.predictor_step(np.full(n, NO_HISTORY, np.int64), model.predictor_start(n))
-        return GreedyState(np.zeros(n, np.int64), np.zeros(n), np.full(n, EMPTY, object), output, predictor)
+        zeros = np.zeros(n, np.int64)
+        return GreedyState(zeros, zeros.copy(), np.zeros(n), np.full(n, EMPTY, object), output, predictor)
 
     def advance(self, model: Transducer, frames: Floats, lengths: Integers, state: GreedyState) -> GreedyState:
         """Decode the next chunk: frames float32 (N, T, J), of which the first lengths (N,) of each row count."""
@@ -80,8 +83,20 @@ class Greedy:
                 array[rows] = new
         return rows
 
+    def restart(self, state: GreedyState) -> GreedyState:
+        """A new segment for each utterance: nothing found yet, frames counted on, the predictor's history kept."""
+        n = len(state.frames)
+        return replace(copy_state(state), starts=state.frames, scores=np.zeros(n), traces=np.full(n, EMPTY, object))
+
+    def segments(self, state: GreedyState) -> list[Segment]:
+        """How far the present segment of each utterance is."""
+        return [
+            Segment.of(start, seen, trace)
+            for start, seen, trace in zip(state.starts.tolist(), state.frames.tolist(), state.traces, strict=True)
+        ]
+
     def results(self, state: GreedyState) -> list[NBest]:
-        """What was found so far: one hypothesis for each utterance."""
+        """What was found in the present segment: one hypothesis for each utterance."""
         return [
             NBest((follow(trace, score),)) for trace, score in zip(state.traces, state.scores.tolist(), strict=True)
         ]

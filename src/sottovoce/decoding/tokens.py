@@ -9,6 +9,8 @@ import sentencepiece
 from sottovoce.errors import DataError, FormatError
 
 BLANK_PIECE = "<blk>"
+SPACE = "▁"
+"""What stands for a space in pieces."""
 
 
 class Tokenizer:
@@ -21,6 +23,8 @@ class Tokenizer:
         self.model = bytes(model)
         self._processor, self.pieces = _load(self.model)
         self.vocabulary = len(self.pieces)
+        self.unknown = int(self._processor.unk_id())
+        """What stands for characters that there is no piece for."""
         if self.pieces[0] != BLANK_PIECE or not self._processor.is_control(0):
             raise FormatError(f"tokenizer: id 0 must be the blank {BLANK_PIECE!r}, found {self.pieces[0]!r}")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import kaldi_native_fbank as knf
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sottovoce.errors import DataError
 from sottovoce.frontend.resample import LinearResampler
 from sottovoce.frontend.settings import FeatureSettings
+from sottovoce.frontend.values import checked_samples
 
 
-def fbank(samples: NDArray[np.float32], settings: FeatureSettings) -> NDArray[np.float32]:
+def fbank(samples: ArrayLike, settings: FeatureSettings) -> NDArray[np.float32]:
     """Features (T, bins) float32 of ``samples`` (S,) float32 in [-1, 1] at ``settings.sample_rate``.
 
     T is S / shift rounded half up. Raises DataError unless the samples are one channel of finite numbers.
@@ -33,14 +34,14 @@ class StreamingFbank:
         self._dropped = 0
         self._finished = False
 
-    def accept_waveform(self, sample_rate: int, samples: NDArray[np.float32]) -> None:
-        """Take ``samples`` (S,) float32 in [-1, 1] at ``sample_rate`` Hz.
+    def accept_waveform(self, sample_rate: int, samples: ArrayLike) -> None:
+        """Take ``samples`` (S,), floats in [-1, 1] or int16, at ``sample_rate`` Hz.
 
         Raises DataError if the rate changes within the stream, the stream is finished, or the samples are unusable.
         """
         if self._finished:
             raise DataError("this stream was finished; create another one for more audio")
-        checked = _finite(samples)
+        checked = checked_samples(samples)
         self._keep_rate(sample_rate)
         if self._resampler is not None:
             checked = self._resampler.accept(checked)
@@ -100,12 +101,3 @@ def _options(settings: FeatureSettings) -> knf.FbankOptions:
     mel.num_bins, mel.low_freq, mel.high_freq = settings.bins, float(settings.low_hz), float(settings.high_hz)
     options.use_energy, options.use_log_fbank, options.use_power = False, True, True
     return options
-
-
-def _finite(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    array = np.asarray(samples, dtype=np.float32)
-    if array.ndim != 1:
-        raise DataError(f"features take one channel of shape (S,), found {array.shape}")
-    if not np.isfinite(array).all():
-        raise DataError("the samples hold numbers that are not finite (NaN or infinity)")
-    return array

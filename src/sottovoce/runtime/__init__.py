@@ -1,6 +1,7 @@
 """Execution of packed models: the NumPy definition of our arithmetic, the compiled kernels that give the same bits, and
 a streaming recognizer."""
 
+from sottovoce.decoding.endpoint import EndpointRule, EndpointRules
 from sottovoce.runtime.kernels import KernelChoice, choose_kernel
 from sottovoce.runtime.native import NativeRnnt
 from sottovoce.runtime.network import make_network
@@ -8,8 +9,11 @@ from sottovoce.runtime.recognizer import Recognizer
 from sottovoce.runtime.result import ModelInput, Result
 from sottovoce.runtime.rnnt import PackedRnnt
 from sottovoce.runtime.stream import Stream
+from sottovoce.runtime.words import Word
 
 __all__ = [
+    "EndpointRule",
+    "EndpointRules",
     "KernelChoice",
     "ModelInput",
     "NativeRnnt",
@@ -17,6 +21,7 @@ __all__ = [
     "Recognizer",
     "Result",
     "Stream",
+    "Word",
     "choose_kernel",
     "make_network",
 ]

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sottovoce.decoding.endpoint import DEFAULT_RULES, EndpointRules, Segment, frames_to_seconds
+from sottovoce.decoding.hotwords import ContextGraph, hotword_lines, read_hotwords
 from sottovoce.decoding.nbest import Hypothesis, NBest
 from sottovoce.decoding.protocol import Floats, concatenate, select
 from sottovoce.decoding.rows import concatenate_rows, select_rows
 from sottovoce.decoding.search import Method, Search, make_search
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.errors import FormatError
+from sottovoce.errors import DataError, FormatError
+from sottovoce.frontend.values import checked_features
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.runtime.network import Network, make_network
 from sottovoce.runtime.result import ModelInput, Result
-from sottovoce.runtime.stream import Stream, check_features
+from sottovoce.runtime.stream import Stream
+from sottovoce.runtime.words import words_of
 
 _CHUNK = 1_000  # feature frames in one encoder step: bounds memory, changes no result
 _BATCH, _BATCH_FRAMES = 64, 40_000  # utterances, and feature frames with padding, in one offline batch
@@ -34,10 +39,12 @@ class Recognizer:
     >>> recognizer.get_result(stream).text
 
     method is "greedy", with at most max_symbols tokens a frame, or "beam", with ``beam`` hypotheses and one token a
-    frame. float_activations computes with decoded float32 weights (weight-only figures). num_threads is the compiled
-    kernels'; where those are missing, NumPy gives the same results, slowly. Nothing is appended to the
-    input: the network sees exactly the frames that it was trained on, and any chunking gives the offline result, bit
-    for bit where the weights are packed and activations are int8.
+    frame. hotwords, in a beam search, are phrases to favour, each of their tokens by hotwords_score nats, or by what
+    stands behind the phrase as in ``"a phrase :2.5"``. endpoint says when ``is_endpoint`` holds. float_activations
+    computes with decoded float32 weights (weight-only figures). num_threads is the compiled kernels'; where those are
+    missing, NumPy gives the same results, slowly. Nothing is appended to the input: the network sees exactly the frames
+    that it was trained on, and any chunking gives the offline result, bit for bit where the weights are packed and
+    activations are int8.
 
     Raises FormatError for a model that cannot run, ConfigError for an option that cannot be used.
     """
@@ -51,17 +58,26 @@ class Recognizer:
         float_activations: bool = False,
         blank_penalty: float = 0.0,
         max_symbols: int = 1,
+        hotwords: str | Sequence[str] = (),
+        hotwords_score: float = 1.5,
+        endpoint: EndpointRules = DEFAULT_RULES,
         num_threads: int = 1,
     ) -> None:
-        self._search: Search = make_search(method, beam=beam, blank_penalty=blank_penalty, max_symbols=max_symbols)
+        self._make_search = partial(
+            make_search, method, beam=beam, blank_penalty=blank_penalty, max_symbols=max_symbols
+        )
+        self._search: Search = self._make_search()
+        self._endpoint = endpoint
         if isinstance(model, PackedModel):
             self._read(model, float_activations, num_threads)
-            return
-        packed = load_model(Path(model))
-        try:
-            self._read(packed, float_activations, num_threads)
-        except FormatError as error:
-            raise FormatError(f"{model}: {error}") from error
+        else:
+            packed = load_model(Path(model))
+            try:
+                self._read(packed, float_activations, num_threads)
+            except FormatError as error:
+                raise FormatError(f"{model}: {error}") from error
+        self._hotwords, self._hotwords_score = hotword_lines(hotwords), hotwords_score
+        self._search = self._search_for(())
 
     def _read(self, model: PackedModel, float_activations: bool, num_threads: int) -> None:
         self.network: Network = make_network(model, float_activations=float_activations, num_threads=num_threads)
@@ -83,9 +99,17 @@ class Recognizer:
         """Seconds from one encoder frame to the next."""
         return self.network.architecture.subsampling / self.input.rate
 
-    def create_stream(self) -> Stream:
-        """A stream for one utterance."""
-        return Stream(self.input, self.network.encoder_start(1), self._search.start(self.network, 1))
+    def create_stream(self, hotwords: str | Sequence[str] = ()) -> Stream:
+        """A stream for one utterance, or for speech that never ends; with hotwords of its own beside the recognizer's.
+
+        Raises ConfigError for hotwords that cannot be used.
+        """
+        search = self._search_for(hotwords) if hotwords else self._search
+        return Stream(self.input, self.network.encoder_start(1), search.start(self.network, 1))
+
+    def _search_for(self, hotwords: str | Sequence[str]) -> Search:
+        phrases = read_hotwords([*self._hotwords, *hotword_lines(hotwords)], self.tokenizer, self._hotwords_score)
+        return self._make_search(hotwords=ContextGraph(phrases, self.tokenizer.vocabulary) if phrases else None)
 
     def is_ready(self, stream: Stream) -> bool:
         """Whether decoding now would see at least one more encoder frame."""
@@ -97,7 +121,12 @@ class Recognizer:
         self.decode_streams([stream])
 
     def decode_streams(self, streams: Sequence[Stream]) -> None:
-        """Decode all that is pending in each; streams with equally many frames to decode share their batches."""
+        """Decode all that is pending in each of the streams, all different, in batches.
+
+        Raises DataError where a stream is given twice.
+        """
+        if len({id(stream) for stream in streams}) < len(streams):
+            raise DataError("streams: one is given twice")
         while groups := _alike([stream for stream in streams if stream.pending]):
             for count, group in groups:
                 self._decode_group(group, count)
@@ -112,13 +141,30 @@ class Recognizer:
             row = np.array([i])
             stream.encoder, stream.search = select(encoder, row), select_rows(search, row)
 
+    def is_endpoint(self, stream: Stream) -> bool:
+        """Whether what was decoded since the last reset is a whole utterance, by the endpoint rules."""
+        return self._endpoint.hold(self._segment(stream), self.frame_seconds)
+
+    def reset(self, stream: Stream) -> None:
+        """Begin a new segment: results hold what is decoded from now on, and times go on in the stream's clock.
+
+        As in sherpa-onnx, the encoder's state stays, and so does the predictor's after the best hypothesis: the sound
+        goes on, and an utterance that rule 3 cut is continued. A greedy search finds the same tokens with resets as
+        without. Other hypotheses are given up, matches of hotwords begin anew, and what the segment held is freed.
+        """
+        stream.segment += int(self._segment(stream).nonsilence)
+        stream.search = self._search.restart(stream.search)
+
+    def _segment(self, stream: Stream) -> Segment:
+        return self._search.segments(stream.search)[0]
+
     def get_result(self, stream: Stream) -> Result:
-        """The best transcript of what was decoded so far."""
-        return self.get_nbest(stream)[0]
+        """The best transcript of what was decoded since the stream began or was last reset."""
+        return self._result(self._search.results(stream.search)[0].best, stream)
 
     def get_nbest(self, stream: Stream) -> list[Result]:
-        """All transcripts that the search kept, best first."""
-        return [self._result(hypothesis) for hypothesis in self._search.results(stream.search)[0]]
+        """All such transcripts that the search kept, best first."""
+        return [self._result(hypothesis, stream) for hypothesis in self._search.results(stream.search)[0]]
 
     def transcribe(self, samples: ArrayLike, rate: int) -> Result:
         """The transcript of a whole recording: samples float (S,) in [-1, 1], rate in Hz."""
@@ -133,7 +179,7 @@ class Recognizer:
 
         Raises DataError for features of another shape or that are not finite.
         """
-        checked = [check_features(array, self.input.dim) for array in features]
+        checked = [checked_features(array, self.input.dim) for array in features]
         results: dict[int, Result] = {}
         for batch in _batches([len(array) for array in checked]):
             lists = self._decode_batch([checked[i] for i in batch])
@@ -149,24 +195,26 @@ class Recognizer:
         start = self._search.start(self.network, len(features))
         return self._search.results(self._search.advance(self.network, frames, frame_lengths, start))
 
-    def _result(self, hypothesis: Hypothesis) -> Result:
+    def _result(self, hypothesis: Hypothesis, stream: Stream | None = None) -> Result:
         return Result(
             text=self.tokenizer.decode(list(hypothesis.tokens)),
             tokens=tuple(self.tokenizer.pieces[token] for token in hypothesis.tokens),
             ids=hypothesis.tokens,
-            times=tuple(round(frame * self.frame_seconds, 6) for frame in hypothesis.times),
+            times=tuple(frames_to_seconds(frame, self.frame_seconds) for frame in hypothesis.times),
             log_probs=hypothesis.token_log_probs,
             score=hypothesis.score,
+            words=words_of(hypothesis, self.tokenizer, self.frame_seconds),
+            segment=stream.segment if stream else 0,
+            start_time=frames_to_seconds(self._segment(stream).start, self.frame_seconds) if stream else 0.0,
         )
 
 
 def _alike(streams: list[Stream]) -> list[tuple[int, list[Stream]]]:
-    """Streams that can share a step: as many frames to take, and as many left over in the encoder."""
+    """Streams that can share a step, with as many frames left over in the encoder; each takes what the least has."""
     groups: dict[tuple[object, ...], list[Stream]] = defaultdict(list)
     for stream in streams:
-        count = min(stream.pending, _CHUNK)
-        groups[(count, *(array.shape for array in stream.encoder))].append(stream)
-    return [(min(group[0].pending, _CHUNK), group) for group in groups.values()]
+        groups[tuple(array.shape for array in stream.encoder)].append(stream)
+    return [(min(_CHUNK, *(stream.pending for stream in group)), group) for group in groups.values()]
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:

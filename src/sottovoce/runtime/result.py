@@ -8,12 +8,18 @@ from typing import Any
 
 from sottovoce.errors import ConfigError, FormatError
 from sottovoce.frontend.settings import FeatureSettings
+from sottovoce.runtime.words import Word
 
 
 @dataclass(frozen=True)
 class Result:
-    """One transcript. tokens: pieces of text; ids: their numbers; times: seconds from the start of the input at which
-    the encoder frame that emitted each token begins; log_probs: of each token, nats; score: of the whole, nats."""
+    """One transcript of a stream, or of its present segment once it was reset.
+
+    tokens: pieces of text; ids: their numbers; times: seconds from the start of the stream at which the encoder frame
+    that emitted each token begins; log_probs: the model's, of each token, nats; score: of the whole, nats, less the
+    blank penalty of each blank and with the bonus of hotwords; words: with times and confidences; segment: how many
+    segments with a transcript came before; start_time: seconds from the start of the stream to that of the segment.
+    """
 
     text: str
     tokens: tuple[str, ...]
@@ -21,6 +27,9 @@ class Result:
     times: tuple[float, ...]
     log_probs: tuple[float, ...]
     score: float
+    words: tuple[Word, ...] = ()
+    segment: int = 0
+    start_time: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sottovoce.decoding.protocol import Floats, State
 from sottovoce.errors import DataError
 from sottovoce.frontend.fbank import StreamingFbank
+from sottovoce.frontend.values import checked_features
 from sottovoce.runtime.result import ModelInput
 
 
@@ -24,28 +25,27 @@ class Stream:
         self.search = search
         self.decoded = 0
         """Feature frames decoded so far."""
+        self.segment = 0
+        """How many segments with a transcript were ended by a reset."""
         self._input = model_input
         self._fbank: StreamingFbank | None = None
         self._features = np.zeros((0, model_input.dim), np.float32)
         self._finished = False
 
     def accept_waveform(self, sample_rate: int, samples: ArrayLike) -> None:
-        """Append samples, float (S,) in [-1, 1], of any rate, the same for the whole stream; resampled if need be.
+        """Append samples (S,), floats in [-1, 1] or int16, of any rate, the same for the whole stream.
 
-        Raises DataError for a model that takes features, for samples that are not finite or not one channel, after
-        features or after the end.
+        Raises DataError for a model that takes features, for a rate outside 1 kHz to 768 kHz, for samples that are not
+        finite or not one channel, after features or after the end; the stream is then as it was.
         """
         if self._input.settings is None:
             raise DataError(f"this model takes features ({self._input.dim} values a frame), not waveforms")
         if self.decoded + len(self._features) and self._fbank is None:
             raise DataError("this stream already took features: it cannot take a waveform too")
         self._check_open()
-        array = _finite(samples, "samples")
-        if array.ndim != 1:
-            raise DataError(f"samples: expected one channel, shape (S,), found shape {array.shape}")
-        if self._fbank is None:
-            self._fbank = StreamingFbank(self._input.settings)
-        self._fbank.accept_waveform(sample_rate, array)
+        fbank = StreamingFbank(self._input.settings) if self._fbank is None else self._fbank
+        fbank.accept_waveform(sample_rate, samples)
+        self._fbank = fbank
 
     def accept_features(self, features: ArrayLike) -> None:
         """Append feature frames, float (T, F), computed as the model's input settings say.
@@ -55,7 +55,7 @@ class Stream:
         if self._fbank is not None:
             raise DataError("this stream already took a waveform: it cannot take features too")
         self._check_open()
-        self._features = np.concatenate([self._features, check_features(features, self._input.dim)])
+        self._features = np.concatenate([self._features, checked_features(features, self._input.dim)])
 
     def input_finished(self) -> None:
         """Say that no more input comes; the last frames of a waveform become ready. Calling it again does nothing."""
@@ -80,18 +80,3 @@ class Stream:
     def _check_open(self) -> None:
         if self._finished:
             raise DataError("this stream is finished: create another one for more input")
-
-
-def check_features(features: ArrayLike, dim: int) -> Floats:
-    """The features as float32 (T, dim); raises DataError for another shape or values that are not finite."""
-    array = _finite(features, "features")
-    if array.ndim != 2 or array.shape[1] != dim:
-        raise DataError(f"features: expected shape (T, {dim}), found {array.shape}")
-    return array
-
-
-def _finite(values: ArrayLike, name: str) -> Floats:
-    array = np.asarray(values, dtype=np.float32)
-    if not np.isfinite(array).all():
-        raise DataError(f"{name}: expected finite numbers, found NaN or infinity")
-    return array

@@ -13,8 +13,8 @@ from sottovoce.decoding.protocol import Floats, Integers
 from sottovoce.decoding.search import Method, Search, make_search
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.wer import WordErrors, count_errors
+from sottovoce.frontend.values import checked_features
 from sottovoce.runtime import Recognizer
-from sottovoce.runtime.stream import check_features
 
 _BATCH = 64  # utterances
 
@@ -85,7 +85,7 @@ def _padded(batch: Sequence[Utterance], dim: int) -> tuple[Floats, Integers]:
     lengths = np.array([len(u.features) for u in batch], np.int64)
     padded = np.zeros((len(batch), int(lengths.max()), dim), np.float32)
     for row, utterance in zip(padded, batch, strict=True):
-        row[: len(utterance.features)] = check_features(utterance.features, dim)
+        row[: len(utterance.features)] = checked_features(utterance.features, dim)
     return padded, lengths
 
 
