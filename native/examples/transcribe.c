@@ -1,4 +1,5 @@
-/* Transcribes a wav of 16-bit PCM: transcribe MODEL WAV [beam]. Plain C11 over sottovoce.h. */
+/* Transcribes a wav of 16-bit PCM, each utterance where it ends: transcribe MODEL WAV [beam]. Plain C11 over
+ * sottovoce.h. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,15 +70,31 @@ static int fail(const char* what, const char* why) {
   return 2;
 }
 
+/* The transcript, then its tokens: time, text, log-probability; nothing for silence. */
+static int print_segment(const sottovoce_stream* stream) {
+  sottovoce_result* result = sottovoce_result_get(stream);
+  if (!result) return SOTTOVOCE_ERROR;
+  if (sottovoce_result_count(result) > 0) puts(sottovoce_result_text(result));
+  for (size_t i = 0; i < sottovoce_result_count(result); ++i) {
+    printf("%.3f\t%s\t%.4f\n", sottovoce_result_time(result, i), sottovoce_result_token(result, i),
+           (double)sottovoce_result_log_prob(result, i));
+  }
+  sottovoce_result_free(result);
+  return SOTTOVOCE_OK;
+}
+
 static int transcribe(sottovoce_stream* stream, wav* audio) {
   float samples[CHUNK];
   size_t count;
   while ((count = read_samples(audio, samples, CHUNK)) > 0) {
     if (sottovoce_accept_waveform(stream, (int32_t)audio->rate, samples, count) != SOTTOVOCE_OK) return SOTTOVOCE_ERROR;
-    if (sottovoce_is_ready(stream) == 1 && sottovoce_decode(&stream, 1) != SOTTOVOCE_OK) return SOTTOVOCE_ERROR;
+    if (sottovoce_decode(&stream, 1) != SOTTOVOCE_OK) return SOTTOVOCE_ERROR;
+    if (sottovoce_is_endpoint(stream) == 1) {
+      if (print_segment(stream) != SOTTOVOCE_OK || sottovoce_reset(stream) != SOTTOVOCE_OK) return SOTTOVOCE_ERROR;
+    }
   }
   if (sottovoce_input_finished(stream) != SOTTOVOCE_OK) return SOTTOVOCE_ERROR;
-  return sottovoce_decode(&stream, 1);
+  return sottovoce_decode(&stream, 1) == SOTTOVOCE_OK ? print_segment(stream) : SOTTOVOCE_ERROR;
 }
 
 static int run(const char* model, const char* path, int beam, wav* audio) {
@@ -91,19 +108,8 @@ static int run(const char* model, const char* path, int beam, wav* audio) {
   if (wrong) return fail(path, wrong);
   sottovoce_recognizer* recognizer = sottovoce_load(model, &options);
   sottovoce_stream* stream = recognizer ? sottovoce_stream_create(recognizer) : NULL;
-  sottovoce_result* result = NULL;
-  if (stream && transcribe(stream, audio) == SOTTOVOCE_OK) result = sottovoce_result_get(stream);
-  int status = 0;
-  if (result) {
-    puts(sottovoce_result_text(result));
-    for (size_t i = 0; i < sottovoce_result_count(result); ++i) {
-      printf("%.3f\t%s\t%.4f\n", sottovoce_result_time(result, i), sottovoce_result_token(result, i),
-             (double)sottovoce_result_log_prob(result, i));
-    }
-  } else {
-    status = fail("error", sottovoce_last_error());
-  }
-  sottovoce_result_free(result);
+  const int done = stream && transcribe(stream, audio) == SOTTOVOCE_OK;
+  const int status = done ? 0 : fail("error", sottovoce_last_error());
   sottovoce_stream_free(stream);
   sottovoce_recognizer_free(recognizer);
   return status;

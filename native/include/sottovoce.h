@@ -40,6 +40,14 @@ typedef struct sottovoce_recognizer sottovoce_recognizer;
 typedef struct sottovoce_stream sottovoce_stream;
 typedef struct sottovoce_result sottovoce_result;
 
+/* Holds when all of it holds; times in seconds. Nonsilence: a token in the segment; trailing silence: what was decoded
+ * after the frame of its last token, or since it began; length: what was decoded since it began. */
+typedef struct sottovoce_endpoint_rule {
+  int32_t must_contain_nonsilence;
+  double min_trailing_silence;
+  double min_utterance_length;
+} sottovoce_endpoint_rule;
+
 /* Fill it in with sottovoce_options_init, then change what is to be different. */
 typedef struct sottovoce_options {
   size_t size;         /* of this struct, so that it can grow */
@@ -49,6 +57,7 @@ typedef struct sottovoce_options {
   float blank_penalty; /* subtracted from the blank's log-probability, nats */
   int32_t threads;     /* 1 to 256 */
   const char* kernels; /* the name of a kernel path; NULL: the environment's SOTTOVOCE_KERNEL, or the fastest */
+  sottovoce_endpoint_rule endpoint[3]; /* any that holds; sherpa-onnx's: {0, 2.4, 0}, {1, 1.2, 0}, {0, 0, 20} */
 } sottovoce_options;
 
 /* The version of the library; a program compares it with SOTTOVOCE_ABI_VERSION. */
@@ -70,12 +79,9 @@ SOTTOVOCE_API int32_t sottovoce_sample_rate(const sottovoce_recognizer* recogniz
 /* Values of a feature frame; 0 for NULL. */
 SOTTOVOCE_API int32_t sottovoce_feature_dim(const sottovoce_recognizer* recognizer);
 
-/* A stream for one utterance. */
+/* A stream for one utterance, or for speech that never ends. */
 SOTTOVOCE_API sottovoce_stream* sottovoce_stream_create(sottovoce_recognizer* recognizer);
 SOTTOVOCE_API void sottovoce_stream_free(sottovoce_stream* stream);
-
-/* The stream begins again, as if it were new. */
-SOTTOVOCE_API int32_t sottovoce_stream_reset(sottovoce_stream* stream);
 
 /* Samples of one channel in [-1, 1], any number of them, at a rate that stays the same for the whole stream. */
 SOTTOVOCE_API int32_t sottovoce_accept_waveform(sottovoce_stream* stream, int32_t sample_rate, const float* samples,
@@ -94,11 +100,20 @@ SOTTOVOCE_API int32_t sottovoce_is_ready(const sottovoce_stream* stream);
 /* Decodes all that is pending in each of the streams, all different and of one recognizer, in batches. */
 SOTTOVOCE_API int32_t sottovoce_decode(sottovoce_stream* const* streams, size_t count);
 
-/* The best transcript of what was decoded so far; it stays as it is when the stream goes on. */
+/* 1 if what was decoded since the last reset is a whole utterance by the endpoint rules, else 0. */
+SOTTOVOCE_API int32_t sottovoce_is_endpoint(const sottovoce_stream* stream);
+
+/* Begins a new segment: results hold what is decoded from now on, and times go on in the stream's clock. The states of
+ * encoder and predictor (after the best transcript) stay, as in sherpa-onnx; what the ended segment held is freed. */
+SOTTOVOCE_API int32_t sottovoce_reset(sottovoce_stream* stream);
+
+/* The best transcript of what was decoded since the stream began or was last reset, or the next best ones from rank 1
+ * to the beam's width at most (NULL beyond what was found). It stays as it is when the stream goes on. */
 SOTTOVOCE_API sottovoce_result* sottovoce_result_get(const sottovoce_stream* stream);
+SOTTOVOCE_API sottovoce_result* sottovoce_result_nbest(const sottovoce_stream* stream, size_t rank);
 SOTTOVOCE_API void sottovoce_result_free(sottovoce_result* result);
 
-/* Of a result, while it lives. For NULL, or a token that is not there: an empty text, 0, -1, NaN. */
+/* Of a result, while it lives. For NULL, or a token or word that is not there: an empty text, 0, -1, NaN. */
 SOTTOVOCE_API const char* sottovoce_result_text(const sottovoce_result* result);
 SOTTOVOCE_API double sottovoce_result_score(const sottovoce_result* result); /* log-probability, nats */
 SOTTOVOCE_API size_t sottovoce_result_count(const sottovoce_result* result); /* tokens */
@@ -106,6 +121,16 @@ SOTTOVOCE_API const char* sottovoce_result_token(const sottovoce_result* result,
 SOTTOVOCE_API int64_t sottovoce_result_id(const sottovoce_result* result, size_t index);
 SOTTOVOCE_API double sottovoce_result_time(const sottovoce_result* result, size_t index);    /* seconds */
 SOTTOVOCE_API float sottovoce_result_log_prob(const sottovoce_result* result, size_t index); /* nats */
+SOTTOVOCE_API int64_t sottovoce_result_segment(const sottovoce_result* result); /* segments with a text before it */
+SOTTOVOCE_API double sottovoce_result_start_time(const sottovoce_result* result); /* of the segment, seconds */
+
+/* Words: from the start of the frame of the first token to the end of that of the last one, seconds; confidence, 0 to
+ * 1: the geometric mean of the tokens' probabilities by the model, without blank penalty. */
+SOTTOVOCE_API size_t sottovoce_result_word_count(const sottovoce_result* result);
+SOTTOVOCE_API const char* sottovoce_result_word(const sottovoce_result* result, size_t index);
+SOTTOVOCE_API double sottovoce_result_word_start(const sottovoce_result* result, size_t index);
+SOTTOVOCE_API double sottovoce_result_word_end(const sottovoce_result* result, size_t index);
+SOTTOVOCE_API double sottovoce_result_word_confidence(const sottovoce_result* result, size_t index);
 
 #ifdef __cplusplus
 }

@@ -82,12 +82,20 @@ sottovoce::RecognizerOptions read_options(const sottovoce_options& options) {
   read.search.max_symbols = options.max_symbols;
   read.search.blank_penalty = options.blank_penalty;
   read.threads = options.threads;
+  for (std::size_t i = 0; i < read.endpoint.size(); ++i) {
+    const sottovoce_endpoint_rule& rule = options.endpoint[i];
+    read.endpoint[i] = {rule.must_contain_nonsilence != 0, rule.min_trailing_silence, rule.min_utterance_length};
+  }
   if (options.kernels) read.kernels = options.kernels;
   return read;
 }
 
 const sottovoce::Result* find(const sottovoce_result* result, std::size_t index) {
   return result && index < result->result.ids.size() ? &result->result : nullptr;
+}
+
+const sottovoce::Word* find_word(const sottovoce_result* result, std::size_t index) {
+  return result && index < result->result.words.size() ? &result->result.words[index] : nullptr;
 }
 
 }  // namespace
@@ -97,7 +105,12 @@ int32_t sottovoce_abi_version(void) { return SOTTOVOCE_ABI_VERSION; }
 const char* sottovoce_last_error(void) { return last_error; }
 
 void sottovoce_options_init(sottovoce_options* options) {
-  if (options) *options = {sizeof(sottovoce_options), SOTTOVOCE_GREEDY, 4, 1, 0.0f, 1, nullptr};
+  if (!options) return;
+  *options = {sizeof(sottovoce_options), SOTTOVOCE_GREEDY, 4, 1, 0.0f, 1, nullptr, {}};
+  for (std::size_t i = 0; i < sottovoce::kDefaultRules.size(); ++i) {
+    const sottovoce::EndpointRule& rule = sottovoce::kDefaultRules[i];
+    options->endpoint[i] = {rule.must_contain_nonsilence, rule.min_trailing_silence, rule.min_utterance_length};
+  }
 }
 
 sottovoce_recognizer* sottovoce_load(const char* path, const sottovoce_options* options) {
@@ -130,10 +143,17 @@ sottovoce_stream* sottovoce_stream_create(sottovoce_recognizer* recognizer) {
 
 void sottovoce_stream_free(sottovoce_stream* stream) { delete stream; }
 
-int32_t sottovoce_stream_reset(sottovoce_stream* stream) {
+int32_t sottovoce_is_endpoint(const sottovoce_stream* stream) {
   return guard(SOTTOVOCE_ERROR, [&] {
-    sottovoce_stream& old = checked(stream, "stream");
-    old.stream = old.recognizer->create_stream();
+    const sottovoce_stream& one = checked(stream, "stream");
+    return one.recognizer->is_endpoint(one.stream) ? 1 : 0;
+  });
+}
+
+int32_t sottovoce_reset(sottovoce_stream* stream) {
+  return guard(SOTTOVOCE_ERROR, [&] {
+    sottovoce_stream& one = checked(stream, "stream");
+    one.recognizer->reset(one.stream);
     return SOTTOVOCE_OK;
   });
 }
@@ -186,10 +206,16 @@ int32_t sottovoce_decode(sottovoce_stream* const* streams, size_t count) {
   });
 }
 
-sottovoce_result* sottovoce_result_get(const sottovoce_stream* stream) {
-  return guard(static_cast<sottovoce_result*>(nullptr), [&] {
+sottovoce_result* sottovoce_result_get(const sottovoce_stream* stream) { return sottovoce_result_nbest(stream, 0); }
+
+sottovoce_result* sottovoce_result_nbest(const sottovoce_stream* stream, size_t rank) {
+  return guard(static_cast<sottovoce_result*>(nullptr), [&]() -> sottovoce_result* {
     const sottovoce_stream& one = checked(stream, "stream");
-    return new sottovoce_result{std::move(one.recognizer->results(one.stream).front())};
+    std::vector<sottovoce::Result> found = one.recognizer->results(one.stream);
+    if (rank >= found.size()) {
+      throw Error("rank: expected one below " + std::to_string(found.size()) + ", found " + std::to_string(rank));
+    }
+    return new sottovoce_result{std::move(found[rank])};
   });
 }
 
@@ -219,4 +245,30 @@ double sottovoce_result_time(const sottovoce_result* result, size_t index) {
 float sottovoce_result_log_prob(const sottovoce_result* result, size_t index) {
   const sottovoce::Result* found = find(result, index);
   return found ? found->log_probs[index] : NAN;
+}
+
+int64_t sottovoce_result_segment(const sottovoce_result* result) { return result ? result->result.segment : -1; }
+
+double sottovoce_result_start_time(const sottovoce_result* result) { return result ? result->result.start_time : NAN; }
+
+size_t sottovoce_result_word_count(const sottovoce_result* result) { return result ? result->result.words.size() : 0; }
+
+const char* sottovoce_result_word(const sottovoce_result* result, size_t index) {
+  const sottovoce::Word* word = find_word(result, index);
+  return word ? word->text.c_str() : "";
+}
+
+double sottovoce_result_word_start(const sottovoce_result* result, size_t index) {
+  const sottovoce::Word* word = find_word(result, index);
+  return word ? word->start : NAN;
+}
+
+double sottovoce_result_word_end(const sottovoce_result* result, size_t index) {
+  const sottovoce::Word* word = find_word(result, index);
+  return word ? word->end : NAN;
+}
+
+double sottovoce_result_word_confidence(const sottovoce_result* result, size_t index) {
+  const sottovoce::Word* word = find_word(result, index);
+  return word ? word->confidence : NAN;
 }

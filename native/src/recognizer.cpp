@@ -1,10 +1,9 @@
 #include "recognizer.hpp"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <stdexcept>
-#include <tuple>
+#include <utility>
 
 #include "error.hpp"
 #include "file/model_file.hpp"
@@ -14,32 +13,29 @@ namespace {
 
 constexpr std::int64_t kChunk = 1'000;  // feature frames in one encoder step: bounds memory, changes no result
 
-// Rounded to six places as Python's round does: the decimal number nearest to the exact value.
-double round_time(double seconds) {
-  char text[64];
-  const auto written = std::to_chars(text, text + sizeof text, seconds, std::chars_format::fixed, 6);
-  double rounded = seconds;
-  std::from_chars(text, written.ptr, rounded);
-  return rounded;
-}
-
-// Streams that can share a step: as many frames to take, and as many left over in the encoder.
-using Alike = std::tuple<std::int64_t, std::size_t, std::size_t>;
+// Streams that can share a step, with as many frames left over in the encoder; each takes what the least has.
+using Alike = std::pair<std::size_t, std::size_t>;
 
 std::map<Alike, std::vector<Stream*>> group_alike(std::span<Stream* const> streams) {
   std::map<Alike, std::vector<Stream*>> groups;
   for (Stream* stream : streams) {
-    const std::int64_t count = std::min(stream->pending(), kChunk);
-    if (count == 0) continue;
-    groups[{count, stream->encoder.history.size(), stream->encoder.waiting.size()}].push_back(stream);
+    if (stream->pending() == 0) continue;
+    groups[{stream->encoder.history.size(), stream->encoder.waiting.size()}].push_back(stream);
   }
   return groups;
+}
+
+std::int64_t frames_together(std::span<Stream* const> group) {
+  std::int64_t least = kChunk;
+  for (const Stream* stream : group) least = std::min(least, stream->pending());
+  return least;
 }
 
 }  // namespace
 
 Recognizer::Recognizer(const std::string& path, const RecognizerOptions& options)
-    : search_(make_search(options.search)) {
+    : search_(make_search(options.search)), endpoint_(options.endpoint) {
+  check_rules(endpoint_);
   const ModelFile file(path);  // its errors name it
   try {
     read(file, options);
@@ -82,7 +78,7 @@ void Recognizer::decode(std::span<Stream* const> streams) {
   std::sort(sorted.begin(), sorted.end());
   if (std::adjacent_find(sorted.begin(), sorted.end()) != sorted.end()) throw Error("streams: one is given twice");
   for (auto groups = group_alike(streams); !groups.empty(); groups = group_alike(streams)) {
-    for (const auto& [alike, group] : groups) decode_group(group, static_cast<int>(std::get<0>(alike)));
+    for (const auto& [alike, group] : groups) decode_group(group, static_cast<int>(frames_together(group)));
   }
 }
 
@@ -103,19 +99,34 @@ void Recognizer::decode_group(std::span<Stream* const> group, int count) {
   search_->advance(*network_, chunks);
 }
 
+bool Recognizer::is_endpoint(const Stream& stream) const {
+  return sottovoce::is_endpoint(endpoint_, search_->segment(stream.search), frame_seconds());
+}
+
+void Recognizer::reset(Stream& stream) const {
+  if (search_->segment(stream.search).nonsilence) ++stream.segment;
+  search_->restart(stream.search);
+}
+
+double Recognizer::frame_seconds() const {
+  return static_cast<double>(network_->architecture().subsampling()) / input_->rate;
+}
+
 std::vector<Result> Recognizer::results(const Stream& stream) const {
   std::vector<Result> found;
-  for (Hypothesis& hypothesis : search_->results(stream.search)) found.push_back(make_result(std::move(hypothesis)));
+  for (Hypothesis& hypothesis : search_->results(stream.search)) {
+    found.push_back(make_result(std::move(hypothesis), stream));
+  }
   return found;
 }
 
-Result Recognizer::make_result(Hypothesis hypothesis) const {
+Result Recognizer::make_result(Hypothesis hypothesis, const Stream& stream) const {
   Result result;
   result.text = tokenizer_->decode(hypothesis.tokens);
-  const double frame_seconds = static_cast<double>(network_->architecture().subsampling()) / input_->rate;
-  for (const std::int64_t time : hypothesis.times) {
-    result.times.push_back(round_time(static_cast<double>(time) * frame_seconds));
-  }
+  result.words = words_of(hypothesis, *tokenizer_, frame_seconds());
+  result.segment = stream.segment;
+  result.start_time = frames_to_seconds(search_->segment(stream.search).start, frame_seconds());
+  for (const std::int64_t time : hypothesis.times) result.times.push_back(frames_to_seconds(time, frame_seconds()));
   for (const std::int64_t token : hypothesis.tokens) result.tokens.push_back(tokenizer_->piece(token));
   result.ids = std::move(hypothesis.tokens);
   result.log_probs = std::move(hypothesis.log_probs);

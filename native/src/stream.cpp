@@ -18,8 +18,13 @@ void Stream::accept_waveform(int sample_rate, std::span<const float> samples) {
     throw Error("this stream already took features: it cannot take a waveform too");
   }
   check_open();
-  if (!fbank_) fbank_.emplace(*input_.settings);
-  fbank_->accept_waveform(sample_rate, samples);
+  if (fbank_) {
+    fbank_->accept_waveform(sample_rate, samples);
+    return;
+  }
+  StreamingFbank first(*input_.settings);  // the stream stays as it was where these samples are refused
+  first.accept_waveform(sample_rate, samples);
+  fbank_ = std::move(first);
 }
 
 void Stream::accept_features(std::span<const float> features) {
@@ -28,7 +33,7 @@ void Stream::accept_features(std::span<const float> features) {
   if (features.size() % static_cast<std::size_t>(input_.dim) != 0) {
     throw Error("features: expected " + std::to_string(input_.dim) + " values a frame");
   }
-  check_finite(features, "features");
+  check_values(features, "features");
   features_.insert(features_.end(), features.begin(), features.end());
 }
 

@@ -36,6 +36,7 @@ class Stream {
 
   EncoderMemory encoder;
   SearchState search;
+  std::int64_t segment = 0;  // how many segments with a transcript were ended by a reset
 
  private:
   void check_open() const;

@@ -15,6 +15,7 @@
 
 #include "decoding/search.hpp"
 #include "decoding/tokenizer.hpp"
+#include "decoding/words.hpp"
 #include "file/architecture.hpp"
 #include "file/crc32.hpp"
 #include "file/model_file.hpp"
@@ -93,6 +94,26 @@ void detokenize(const Arguments& arguments) {
   }
 }
 
+// words PATH: a line of ids in, one every frame of 0.04 s, the nth with log-probability -n / 8; a line out for each.
+void words(const Arguments& arguments) {
+  std::ifstream file(arguments.at(0), std::ios::binary);
+  const std::vector<std::uint8_t> model{std::istreambuf_iterator<char>(file), {}};
+  const Tokenizer tokenizer(model);
+  for (std::string line; std::getline(std::cin, line);) {
+    std::istringstream ids(line);
+    Hypothesis hypothesis;
+    hypothesis.tokens = {std::istream_iterator<std::int64_t>(ids), {}};
+    for (std::size_t i = 0; i < hypothesis.tokens.size(); ++i) {
+      hypothesis.times.push_back(static_cast<std::int64_t>(i));
+      hypothesis.log_probs.push_back(-static_cast<float>(i) / 8);
+    }
+    for (const Word& word : words_of(hypothesis, tokenizer, 0.04)) {
+      std::printf("%s\t%a\t%a\t%a\t", word.text.c_str(), word.start, word.end, word.confidence);
+    }
+    std::printf("\n");
+  }
+}
+
 // A predictor whose state counts modulo 64, and a joiner that looks log-probabilities up: exact in float32.
 class TableModel : public Transducer {
  public:
@@ -160,6 +181,7 @@ int main(int argc, char** argv) {
     else if (command == "fbank") fbank(arguments);
     else if (command == "detokenize") detokenize(arguments);
     else if (command == "search") search(arguments);
+    else if (command == "words") words(arguments);
     else throw Error("no such command: " + command);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "%s\n", error.what());

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sottovoce.errors import DataError
 from sottovoce.frontend.resample import LinearResampler, resample
 
-RATES = [8_000, 11_025, 14_400, 16_000, 22_050, 44_100, 48_000]
+RATES = [8_000, 11_025, 14_400, 16_000, 22_050, 44_100, 48_000, 96_000, 192_000]
 
 
 def noise(count: int, seed: int = 0) -> NDArray[np.float32]:
@@ -63,13 +63,25 @@ def test_the_length_is_kaldis(a: int, b: int, count: int) -> None:
     assert len(resample(noise(count), a, b)) == (last + 1 if interval > 0 else 0)
 
 
-@pytest.mark.parametrize(("a", "b"), [(8_000, 16_000), (44_100, 16_000), (16_000, 48_000), (48_000, 8_000)])
+TO_16_KHZ = [(a, 16_000) for a in (8_000, 11_025, 22_050, 44_100, 44_101, 48_000, 96_000, 192_000)]
+
+
+@pytest.mark.parametrize(("a", "b"), [*TO_16_KHZ, (16_000, 48_000), (48_000, 8_000), (16_000, 192_000)])
 def test_a_tone_keeps_frequency_phase_and_size(a: int, b: int) -> None:
     tone = np.sin(2 * np.pi * 440 * np.arange(a) / a).astype(np.float32)
     output = resample(tone, a, b)
     wanted = np.sin(2 * np.pi * 440 * np.arange(b) / b)
     # 6 zero crossings ripple by less than -60 dB in the passband; the ends see silence beyond them.
     assert np.abs(output - wanted)[100:-100].max() < 1e-3
+
+
+@pytest.mark.parametrize(("a", "b"), TO_16_KHZ)
+@pytest.mark.parametrize("hz", [100, 997, 2_000])
+def test_the_spectrum_has_the_tone_and_nothing_else(a: int, b: int, hz: int) -> None:
+    tone = 0.5 * np.sin(2 * np.pi * hz * np.arange(2 * a) / a).astype(np.float32)
+    spectrum = np.abs(np.fft.rfft(resample(tone, a, b)[b // 2 : b // 2 + b])) / (b / 2)  # a bin a hertz
+    assert spectrum.argmax() == hz and spectrum[hz] == pytest.approx(0.5, rel=2.5e-3)  # 0.02 dB
+    assert np.delete(spectrum, hz).max() < 5e-4  # 60 dB below
 
 
 def test_tones_above_the_new_nyquist_frequency_vanish() -> None:

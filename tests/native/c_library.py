@@ -10,6 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sottovoce.runtime import Word
+
+
+class EndpointRule(ctypes.Structure):
+    _fields_ = [
+        ("must_contain_nonsilence", ctypes.c_int32),
+        ("min_trailing_silence", ctypes.c_double),
+        ("min_utterance_length", ctypes.c_double),
+    ]
+
 
 class Options(ctypes.Structure):
     _fields_ = [
@@ -20,6 +30,7 @@ class Options(ctypes.Structure):
         ("blank_penalty", ctypes.c_float),
         ("threads", ctypes.c_int32),
         ("kernels", ctypes.c_char_p),
+        ("endpoint", EndpointRule * 3),
     ]
 
 
@@ -27,6 +38,7 @@ _RESULTS = {
     "load": ctypes.c_void_p,
     "stream_create": ctypes.c_void_p,
     "result_get": ctypes.c_void_p,
+    "result_nbest": ctypes.c_void_p,
     "last_error": ctypes.c_char_p,
     "result_text": ctypes.c_char_p,
     "result_token": ctypes.c_char_p,
@@ -35,6 +47,13 @@ _RESULTS = {
     "result_log_prob": ctypes.c_float,
     "result_count": ctypes.c_size_t,
     "result_id": ctypes.c_int64,
+    "result_segment": ctypes.c_int64,
+    "result_start_time": ctypes.c_double,
+    "result_word_count": ctypes.c_size_t,
+    "result_word": ctypes.c_char_p,
+    "result_word_start": ctypes.c_double,
+    "result_word_end": ctypes.c_double,
+    "result_word_confidence": ctypes.c_double,
 }
 
 
@@ -53,6 +72,8 @@ class Library:
     def options(self, **values: Any) -> Options:
         options = Options()
         self("options_init", ctypes.byref(options))
+        for rule, value in zip(options.endpoint, values.pop("endpoint", ()), strict=False):
+            rule.must_contain_nonsilence, rule.min_trailing_silence, rule.min_utterance_length = value
         for name, value in values.items():
             setattr(options, name, value)
         return options
@@ -80,8 +101,8 @@ class Library:
         array = (ctypes.c_void_p * len(streams))(*[stream.value for stream in streams])
         return int(self("decode", array, ctypes.c_size_t(len(streams))))
 
-    def result(self, stream: ctypes.c_void_p) -> Found:
-        result = ctypes.c_void_p(self("result_get", stream))
+    def result(self, stream: ctypes.c_void_p, rank: int = 0) -> Found:
+        result = ctypes.c_void_p(self("result_nbest", stream, ctypes.c_size_t(rank)))
         assert result.value, self.error()
         indexes = [ctypes.c_size_t(i) for i in range(self("result_count", result))]
         found = Found(
@@ -91,9 +112,16 @@ class Library:
             tuple(self("result_time", result, i) for i in indexes),
             tuple(self("result_log_prob", result, i) for i in indexes),
             self("result_score", result),
+            tuple(self._word(result, ctypes.c_size_t(i)) for i in range(self("result_word_count", result))),
+            self("result_segment", result),
+            self("result_start_time", result),
         )
         self("result_free", result)
         return found
+
+    def _word(self, result: ctypes.c_void_p, i: ctypes.c_size_t) -> Word:
+        text = self("result_word", result, i).decode()
+        return Word(text, *(self(f"result_word_{name}", result, i) for name in ("start", "end", "confidence")))
 
 
 @dataclass(frozen=True)
@@ -106,3 +134,6 @@ class Found:
     times: tuple[float, ...]
     log_probs: tuple[float, ...]
     score: float
+    words: tuple[Word, ...]
+    segment: int
+    start_time: float

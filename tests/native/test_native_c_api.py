@@ -17,7 +17,7 @@ from native_build import Build
 from numpy.typing import NDArray
 
 from sottovoce.packed import Pcen, RnntArchitecture
-from sottovoce.runtime import Recognizer
+from sottovoce.runtime import EndpointRule, EndpointRules, Recognizer
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 from tiny_rnnt import random_model, speaking_model, tokenizer, vocabulary
@@ -56,7 +56,7 @@ def sound(count: int, seed: int = 0) -> Floats:
 
 
 def found(result: Any) -> Found:
-    return Found(**dataclasses.asdict(result))
+    return Found(**{field.name: getattr(result, field.name) for field in dataclasses.fields(Found)})
 
 
 @pytest.mark.parametrize("options", OPTIONS)
@@ -78,7 +78,10 @@ def test_features_give_the_same_result_to_the_bit(
         expected = python.create_stream()
         expected.accept_features(features)
         python.decode_stream(expected)
+        nbest = python.get_nbest(expected)
+        assert [library.result(stream, rank) for rank in range(len(nbest))] == [found(result) for result in nbest]
         assert library.result(stream) == found(python.get_result(expected))
+        assert library("result_nbest", stream, ctypes.c_size_t(len(nbest))) is None and "rank" in library.error()
         library("stream_free", stream)
     library("recognizer_free", recognizer)
 
@@ -144,20 +147,74 @@ def test_any_chunking_of_a_waveform_gives_the_same_result(library: Library, tmp_
     assert len(results) == 1 and results.pop().text
 
 
-def test_a_reset_stream_is_a_new_one_and_outlives_its_recognizer(library: Library, tmp_path: Path) -> None:
+RULES = [(1, 0.2, 0.0), (1, 0.12, 2.0), (0, 0.0, 5.0)]
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_segments_are_pythons_to_the_bit(library: Library, tmp_path: Path, options: dict[str, Any]) -> None:
+    path = model_file(tmp_path, 2)
+    rules = EndpointRules(*(EndpointRule(bool(rule[0]), *rule[1:]) for rule in RULES))
+    python = Recognizer(path, endpoint=rules, **options)
+    recognizer = library.load(path, endpoint=RULES, **c_options(options))
+    expected, stream, ends = python.create_stream(), library.stream(recognizer), 0
+    for chunk in np.split(sound(30 * 16_000, 5), range(0, 30 * 16_000, 2_000)):
+        expected.accept_waveform(16_000, chunk)
+        python.decode_stream(expected)
+        assert library.waveform(stream, 16_000, chunk) == 0 and library.decode(stream) == 0
+        assert library("is_endpoint", stream) == int(python.is_endpoint(expected))
+        assert library.result(stream) == found(python.get_result(expected))
+        if python.is_endpoint(expected):
+            python.reset(expected)
+            assert library("reset", stream) == 0
+            ends += 1
+    assert ends > 4 and library.result(stream).start_time > 5
+
+
+def test_the_default_rules_are_pythons(library: Library) -> None:
+    rules = [EndpointRule(bool(r.must_contain_nonsilence), r.min_trailing_silence, r.min_utterance_length)
+             for r in library.options().endpoint]  # fmt: skip
+    assert EndpointRules(*rules) == EndpointRules()
+
+
+@pytest.mark.parametrize("rule", [(0, -1.0, 0.0), (0, float("nan"), 0.0), (0, 0.0, float("inf"))])
+def test_rules_that_cannot_be_used_are_refused(library: Library, tmp_path: Path, rule: Any) -> None:
+    options = library.options(endpoint=[*RULES[:2], rule])
+    assert library("load", str(model_file(tmp_path)).encode(), ctypes.byref(options)) is None
+    assert "endpoint rule" in library.error()
+
+
+def test_a_stream_outlives_its_recognizer(library: Library, tmp_path: Path) -> None:
     recognizer = library.load(model_file(tmp_path))
     stream = library.stream(recognizer)
     library("recognizer_free", recognizer)
-    results = []
-    for _ in range(2):
-        assert library.waveform(stream, 16000, sound(32_000)) == 0
-        assert library("is_ready", stream) == 1
-        assert library("input_finished", stream) == 0 and library.decode(stream) == 0
-        assert library("is_ready", stream) == 0
-        results.append(library.result(stream))
-        assert library("stream_reset", stream) == 0
-    assert results[0] == results[1] and library.result(stream).text == ""
+    assert library.waveform(stream, 16000, sound(32_000)) == 0
+    assert library("is_ready", stream) == 1
+    assert library("input_finished", stream) == 0 and library.decode(stream) == 0
+    assert library("is_ready", stream) == 0 and library.result(stream).text
     library("stream_free", stream)
+
+
+def test_the_example_prints_each_utterance_where_it_ends(build: Build, tmp_path: Path) -> None:
+    path, samples = model_file(tmp_path), np.round(sound(45 * 16_000) * 32767).astype("<i2")
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(samples.tobytes())
+    python = Recognizer(path)
+    stream, segments = python.create_stream(), []
+    for start in range(0, len(samples), 1_600):
+        stream.accept_waveform(16_000, samples[start : start + 1_600])
+        python.decode_stream(stream)
+        if python.is_endpoint(stream):
+            segments.append(python.get_result(stream))
+            python.reset(stream)
+    stream.input_finished()
+    python.decode_stream(stream)
+    segments.append(python.get_result(stream))
+    command = [build.folder / "transcribe", path, tmp_path / "sound.wav"]
+    lines = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    assert [line for line in lines if "\t" not in line] == [segment.text for segment in segments if segment.tokens]
+    times = [line.split("\t")[0] for line in lines if "\t" in line]
+    assert times == [f"{time:.3f}" for segment in segments for time in segment.times] and len(segments) > 2
 
 
 def test_bad_input_is_refused_and_the_stream_goes_on(library: Library, tmp_path: Path) -> None:
@@ -165,6 +222,8 @@ def test_bad_input_is_refused_and_the_stream_goes_on(library: Library, tmp_path:
     stream = library.stream(recognizer)
     for bad in (np.nan, np.inf, -np.inf):
         assert library.waveform(stream, 16000, [0.0, bad]) != 0 and "finite" in library.error()
+    for bad in (1.1e10, -3e38):
+        assert library.waveform(stream, 16000, [0.0, bad]) != 0 and "at most 1e10" in library.error()
     for rate in (0, -1, 999, 1_000_000, 2**31 - 1):
         assert library.waveform(stream, rate, [0.0]) != 0 and "sample rate" in library.error()
     assert library.waveform(stream, 16000, []) == 0
@@ -187,10 +246,12 @@ def test_bad_input_is_refused_and_the_stream_goes_on(library: Library, tmp_path:
 
 
 def test_null_is_refused_everywhere(library: Library) -> None:
-    for name in ("stream_reset", "input_finished", "is_ready"):
+    for name in ("reset", "input_finished", "is_ready", "is_endpoint"):
         assert library(name, None) == -1 and "NULL" in library.error()
     assert library("load", None, None) is None and library("stream_create", None) is None
-    assert library("result_get", None) is None
+    assert library("result_get", None) is None and library("result_nbest", None, ctypes.c_size_t(0)) is None
+    assert library("result_word_count", None) == 0 and library("result_word", None, ctypes.c_size_t(0)) == b""
+    assert np.isnan(library("result_word_start", None, ctypes.c_size_t(0))) and library("result_segment", None) == -1
     assert library("decode", None, ctypes.c_size_t(1)) == -1
     assert library("result_text", None) == b"" and library("result_count", None) == 0
     assert np.isnan(library("result_score", None)) and library("result_id", None, ctypes.c_size_t(0)) == -1

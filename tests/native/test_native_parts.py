@@ -18,11 +18,13 @@ from native_build import Build
 from numpy.typing import NDArray
 
 from sottovoce.decoding import Beam, Greedy
+from sottovoce.decoding.nbest import Hypothesis
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.errors import ConfigError
+from sottovoce.errors import ConfigError, DataError
 from sottovoce.frontend import FeatureSettings, LinearResampler
 from sottovoce.frontend.fbank import fbank
 from sottovoce.packed import PackedMatrix, PackedModel, load_model, make_band
+from sottovoce.runtime.words import words_of
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
 from tiny_rnnt import speaking_model, tokenizer
@@ -166,13 +168,23 @@ def test_json_that_is_not_strict_is_refused(build: Build, text: str) -> None:
 
 
 @pytest.mark.parametrize("rates", [(8000, 16000), (44100, 16000), (48000, 16000), (16000, 8000), (11025, 16000),
-                                   (192000, 16000), (22050, 16000), (16000, 16000)])  # fmt: skip
+                                   (192000, 16000), (22050, 16000), (16000, 16000), (96000, 16000),
+                                   (44101, 16000), (191999, 16000)])  # fmt: skip
 @pytest.mark.parametrize("chunk", [1, 160, 100_000])
 def test_resampling_is_the_same_to_the_bit(build: Build, rates: tuple[int, int], chunk: int) -> None:
     samples = noise(4001)
     expected = LinearResampler(*rates).accept(samples, last=True)
     found = np.frombuffer(build.probe("resample", *rates, chunk, data=samples.tobytes()), np.float32)
     assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("rate", [-1, 0, 999, 768_001, 10**9])
+def test_rates_that_python_refuses_are_refused(build: Build, rate: int) -> None:
+    with pytest.raises(DataError, match="a sample rate must be an integer") as caught:
+        LinearResampler(rate, 16_000)
+    done = subprocess.run([build.folder / "probe", "resample", str(rate), "16000", "1"], input=b"", capture_output=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == 2 and done.stderr.decode().strip() == str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -288,10 +300,19 @@ def test_tokens_become_the_same_text(build: Build, tmp_path: Path, kind: str, op
     rng = np.random.default_rng(0)
     lists = [rng.integers(0, min(python.vocabulary, top), length).tolist()
              for length in (0, 1, 2, 3, 8, 20) for top in (4, 60, 10_000) for _ in range(40)]  # fmt: skip
-    lists = [ids for ids in lists if not any(python.pieces[i] in ("<0x0A>", "<0x0D>", "<0x00>") for i in ids)]
+    lists = [ids for ids in lists if not any(python.pieces[i] in ("<0x09>", "<0x0A>", "<0x0D>", "<0x00>") for i in ids)]
     lines = build.probe("detokenize", path, data="".join(f"{' '.join(map(str, ids))}\n" for ids in lists).encode())
     for ids, line in zip(lists, lines.decode().split("\n")[:-1], strict=True):
         assert line == python.decode(ids), [python.pieces[i] for i in ids]
+    lines = build.probe("words", path, data="".join(f"{' '.join(map(str, ids))}\n" for ids in lists).encode())
+    for ids, line in zip(lists, lines.decode().split("\n")[:-1], strict=True):
+        ticks = range(len(ids))
+        spoken = Hypothesis(tuple(ids), tuple(ticks), 0.0, tuple(-i / 8 for i in ticks))
+        expected = [(w.text, w.start.hex(), w.end.hex(), w.confidence.hex()) for w in words_of(spoken, python, 0.04)]
+        fields = line.split("\t")[:-1]
+        rows = [fields[i : i + 4] for i in range(0, len(fields), 4)]
+        found = [(text, *(float.fromhex(number).hex() for number in numbers)) for text, *numbers in rows]
+        assert found == expected
 
 
 def test_damaged_tokenizers_are_refused_or_read(build: Build, tmp_path: Path) -> None:

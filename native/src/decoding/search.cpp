@@ -1,5 +1,6 @@
 #include "decoding/search.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -13,18 +14,43 @@ namespace {
 
 constexpr int kMostBeam = 1000;
 
+// Every hypothesis but the first, which is empty, is absent.
+void begin(std::vector<Candidate>& candidates) {
+  std::fill(candidates.begin(), candidates.end(),
+            Candidate{-std::numeric_limits<double>::infinity(), 1, 0, 0, kEmptyTrace});
+  candidates[0].score = 0;
+}
+
 }  // namespace
 
 SearchState Search::start(Transducer& model) const {
   const auto width = static_cast<std::size_t>(width_), units = static_cast<std::size_t>(model.joiner_units());
   SearchState state;
-  state.candidates.assign(width, {-std::numeric_limits<double>::infinity(), 1, 0, 0, kEmptyTrace});
-  state.candidates[0].score = 0;
+  state.candidates.resize(width);
+  begin(state.candidates);
   state.output.resize(width * units);
   state.predictor.resize(width * model.predictor_floats());
   const std::vector<std::int64_t> tokens(width, kNoHistory);
   model.predictor_step(tokens.data(), width_, state.predictor.data(), state.output.data());
   return state;
+}
+
+void Search::restart(SearchState& state) const {
+  state.start = state.frames;
+  state.traces = {};
+  begin(state.candidates);
+  // The first candidate is the best one; all begin from its history.
+  for (std::vector<float>* rows : {&state.output, &state.predictor}) {
+    const auto width = static_cast<std::ptrdiff_t>(rows->size() / state.candidates.size());
+    for (auto row = rows->begin() + width; row < rows->end(); row += width) std::copy_n(rows->begin(), width, row);
+  }
+}
+
+Segment Search::segment(const SearchState& state) const {
+  const std::int32_t trace = state.candidates[0].trace;
+  const bool nonsilence = trace != kEmptyTrace;
+  const std::int64_t spoken = nonsilence ? state.traces.time_of(trace) + 1 : state.start;
+  return {state.start, state.frames - state.start, state.frames - spoken, nonsilence};
 }
 
 std::vector<Hypothesis> Search::results(const SearchState& state) const {

@@ -6,6 +6,7 @@
 #include <span>
 #include <vector>
 
+#include "decoding/endpoint.hpp"
 #include "decoding/traces.hpp"
 #include "decoding/transducer.hpp"
 
@@ -32,6 +33,7 @@ struct Candidate {
 // What a search carries from chunk to chunk for one stream of B hypotheses.
 struct SearchState {
   std::int64_t frames = 0;  // encoder frames seen
+  std::int64_t start = 0;   // of them, those before the present segment
   Traces traces;
   std::vector<Candidate> candidates;  // (B,) best first
   std::vector<float> output;          // (B, joiner_units) predictor output after the last token
@@ -54,7 +56,13 @@ class Search {
   // Streams share calls of the network; the result of each is as if it were alone.
   virtual void advance(Transducer& model, std::span<const SearchChunk> chunks) const = 0;
 
-  // What was found so far, best first; never empty.
+  // A new segment: nothing found yet, frames counted on, the predictor's history of the best hypothesis kept.
+  void restart(SearchState& state) const;
+
+  // How far the present segment is, by its best hypothesis.
+  Segment segment(const SearchState& state) const;
+
+  // What was found in the present segment, best first; never empty.
   std::vector<Hypothesis> results(const SearchState& state) const;
 
  protected:

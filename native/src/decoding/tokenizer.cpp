@@ -19,7 +19,6 @@ enum PieceType { kNormal = 1, kUnknown = 2, kControl = 3, kByte = 6 };
 constexpr std::uint64_t kUnknownSurface = 44;
 enum NormalizerField { kCharsmap = 2, kDummyPrefix = 3, kRemoveSpaces = 4 };
 
-constexpr std::string_view kSpace = "\xE2\x96\x81";        // U+2581, which stands for a space in pieces
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD, for bytes that are no UTF-8
 constexpr std::string_view kBlankPiece = "<blk>";
 

@@ -9,6 +9,8 @@
 
 namespace sottovoce {
 
+inline constexpr std::string_view kSpace = "\xE2\x96\x81";  // U+2581, which stands for a space in pieces
+
 class Tokenizer {
  public:
   // A serialized sentencepiece model whose id 0 is the blank <blk>. Throws Error for anything else.

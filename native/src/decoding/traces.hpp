@@ -24,6 +24,8 @@ class Traces {
 
   Hypothesis follow(std::int32_t trace, double score) const;
 
+  std::int64_t time_of(std::int32_t trace) const { return steps_[static_cast<std::size_t>(trace)].time; }
+
   // Forgets what no trace in `ends` leads to, if that is much, and changes `ends` accordingly.
   void keep(std::span<std::int32_t*> ends);
 

@@ -10,6 +10,7 @@ namespace sottovoce {
 namespace {
 
 constexpr std::size_t kPiece = std::size_t{1} << 20;  // samples at once: the library counts samples in 32 bits
+constexpr float kLargest = 1e10f;  // no power of it leaves float32
 constexpr std::int32_t kMostFrames = 1 << 30;  // and frames too: 4 months of 10 ms
 
 knf::FbankOptions make_options(const FeatureSettings& settings) {
@@ -35,10 +36,15 @@ knf::FbankOptions make_options(const FeatureSettings& settings) {
 
 }  // namespace
 
-void check_finite(std::span<const float> values, const char* name) {
-  if (!std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); })) {
-    throw Error(std::string(name) + ": expected finite numbers, found NaN or infinity");
+void check_values(std::span<const float> values, const char* name) {
+  bool finite = true;
+  float peak = 0;
+  for (const float value : values) {
+    finite = finite && std::isfinite(value);
+    peak = std::max(peak, std::abs(value));
   }
+  if (!finite) throw Error(std::string(name) + ": expected finite numbers, found NaN or infinity");
+  if (peak > kLargest) throw Error(std::string(name) + ": expected numbers of at most 1e10");
 }
 
 struct StreamingFbank::Computer {
@@ -58,7 +64,7 @@ StreamingFbank& StreamingFbank::operator=(StreamingFbank&&) noexcept = default;
 
 void StreamingFbank::accept_waveform(int sample_rate, std::span<const float> samples) {
   if (finished_) throw Error("this stream was finished; create another one for more audio");
-  check_finite(samples, "samples");
+  check_values(samples, "samples");
   if (rate_ == 0) {
     if (sample_rate != settings_.sample_rate) resampler_.emplace(sample_rate, settings_.sample_rate);
     rate_ = sample_rate;

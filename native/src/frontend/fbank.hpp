@@ -12,8 +12,8 @@
 
 namespace sottovoce {
 
-// Throws Error where a value is NaN or infinite.
-void check_finite(std::span<const float> values, const char* name);
+// Throws Error where a value is NaN, infinite or beyond 1e10, far beyond any sound or feature.
+void check_values(std::span<const float> values, const char* name);
 
 // Any chunking gives the same frames; audio of another rate is resampled.
 class StreamingFbank {
