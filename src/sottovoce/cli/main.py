@@ -28,7 +28,7 @@ _COMMANDS = {
 }
 _INTERRUPTED = 130  # how typer ends on ctrl-c
 _TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "urllib3")
-_EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "espeakng_loader": "demo"}
+_EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "espeakng_loader": "demo", "sounddevice": "microphone"}
 
 
 class LazyGroup(TyperGroup):

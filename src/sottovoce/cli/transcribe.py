@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sottovoce.cli.live import at_the_speed_of_sound, live_results, microphone, pieces, show
+from sottovoce.decoding.endpoint import DEFAULT_RULES
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.frontend.audio import read_audio
-from sottovoce.runtime import Recognizer, Result
+from sottovoce.runtime import EndpointRules, Recognizer, Result, Stream
+
+_BATCH = 16  # files decoded together
 
 # What libsndfile reads of what people keep speech in; a file named outright may have any extension.
 # fmt: off
@@ -32,46 +38,140 @@ class SearchMethod(StrEnum):
 
 def transcribe(
     model: Annotated[Path, typer.Argument(help="A packed model file.")],
-    audio: Annotated[list[Path], typer.Argument(help="Audio files of any format and rate, or folders of them.")],
+    audio: Annotated[
+        list[Path] | None, typer.Argument(help="Audio files of any format and rate, or folders of them.")
+    ] = None,
     method: Annotated[SearchMethod, typer.Option(help="How to search.")] = SearchMethod.greedy,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses kept, with --method beam.")] = 4,
     nbest: Annotated[int, typer.Option(min=1, help="Transcripts a file, with --method beam.")] = 1,
     blank_penalty: Annotated[float, typer.Option(help="Taken off the blank's log-probability.")] = 0.0,
+    hotwords: Annotated[
+        Path | None, typer.Option(help="A text file of phrases to favour, one a line, with --method beam.")
+    ] = None,
+    hotwords_score: Annotated[float, typer.Option(help="Nats for each of their tokens.")] = 1.5,
     float_activations: Annotated[bool, typer.Option("--float-activations", help="Quantize the weights only.")] = False,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with tokens and times.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with words and times.")] = False,
+    stream: Annotated[bool, typer.Option("--stream", help="Transcribe live, in utterances.")] = False,
+    realtime: Annotated[bool, typer.Option("--realtime", help="With --stream: at the speed of speech.")] = False,
+    from_microphone: Annotated[bool, typer.Option("--microphone", help="Transcribe what is said, live.")] = False,
+    rule1_min_trailing_silence: Annotated[
+        float, typer.Option(help="Live, an utterance ends after so many seconds of silence.")
+    ] = DEFAULT_RULES.rule1.min_trailing_silence,
+    rule2_min_trailing_silence: Annotated[
+        float, typer.Option(help="Or after so many that follow a token.")
+    ] = DEFAULT_RULES.rule2.min_trailing_silence,
+    rule3_min_utterance_length: Annotated[
+        float, typer.Option(help="Or when it is so many seconds long.")
+    ] = DEFAULT_RULES.rule3.min_utterance_length,
 ) -> None:
     """Print the transcript of each audio file: its name, a tab, the text.
 
     With --nbest above 1, one line a transcript: name, rank, score, text, best first. A folder is searched with all its
-    subfolders, in order of name.
+    subfolders, in order of name. A line of the hotwords file may end in a score of its own, as in "some phrase :2.5".
+
+    With --stream or --microphone, one line an utterance: name, start in seconds, text; on a terminal, the text so far
+    is shown while it is spoken, and with --json each change of it is an object. Ctrl-c ends the microphone.
 
     Examples:
 
         sottovoce transcribe model.safetensors hello.wav
 
         sottovoce transcribe model.safetensors recordings/ --method beam --nbest 4 --json
+
+        sottovoce transcribe model.safetensors --microphone
     """
+    _check_input(audio, from_microphone, realtime, stream)
     if nbest > (beam if method is SearchMethod.beam else 1):
         raise ConfigError(f"--nbest {nbest} needs --method beam with a --beam of at least {nbest}")
-    files = list(audio_files(audio))
+    if nbest > 1 and (stream or from_microphone):
+        raise ConfigError(f"--nbest {nbest}: live transcription has one transcript")
+    files = list(audio_files(audio or []))
     recognizer = Recognizer(
         model,
         method=method.value,
         beam=beam,
         float_activations=float_activations,
         blank_penalty=blank_penalty,
+        hotwords=_read_lines(hotwords) if hotwords else (),
+        hotwords_score=hotwords_score,
+        endpoint=EndpointRules(
+            replace(DEFAULT_RULES.rule1, min_trailing_silence=rule1_min_trailing_silence),
+            replace(DEFAULT_RULES.rule2, min_trailing_silence=rule2_min_trailing_silence),
+            replace(DEFAULT_RULES.rule3, min_utterance_length=rule3_min_utterance_length),
+        ),
         num_threads=threads,
     )
+    if from_microphone:
+        with microphone() as (rate, chunks):
+            show("microphone", live_results(recognizer, rate, chunks), _as_dict if as_json else None)
+    elif stream:
+        for path in files:
+            _stream_file(recognizer, path, realtime, as_json)
+    else:
+        _transcribe_files(recognizer, files, nbest, as_json)
+
+
+def _check_input(audio: list[Path] | None, from_microphone: bool, realtime: bool, stream: bool) -> None:
+    if bool(audio) == from_microphone:
+        raise ConfigError("expected audio files or folders, or else --microphone" + (", found both" if audio else ""))
+    if realtime and not stream:
+        raise ConfigError("--realtime needs --stream")
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: expected a text file of hotwords ({error})") from None
+
+
+def _stream_file(recognizer: Recognizer, path: Path, realtime: bool, as_json: bool) -> None:
+    samples, rate = read_audio(path)
+    chunks = pieces(samples, rate)
+    with _named(path):
+        results = live_results(recognizer, rate, at_the_speed_of_sound(chunks, rate) if realtime else chunks)
+        show(str(path), results, _as_dict if as_json else None)
+
+
+def _transcribe_files(recognizer: Recognizer, files: list[Path], nbest: int, as_json: bool) -> None:
+    for batch in _batches(recognizer, files):
+        recognizer.decode_streams([stream for _, stream in batch])
+        for path, stream in batch:
+            for line in _lines(path, recognizer.get_nbest(stream)[:nbest], nbest, as_json):
+                typer.echo(line)
+
+
+def _batches(recognizer: Recognizer, files: list[Path]) -> Iterator[list[tuple[Path, Stream]]]:
+    """Streams that hold whole files, some at a time; those before a file that cannot be read are not lost."""
+    batch: list[tuple[Path, Stream]] = []
     for path in files:
-        samples, rate = read_audio(path)
-        stream = recognizer.create_stream()
+        try:
+            batch.append((path, _read_stream(recognizer, path)))
+        except DataError:
+            yield batch
+            raise
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _read_stream(recognizer: Recognizer, path: Path) -> Stream:
+    samples, rate = read_audio(path)
+    stream = recognizer.create_stream()
+    with _named(path):
         stream.accept_waveform(rate, samples)
-        stream.input_finished()
-        recognizer.decode_stream(stream)
-        results = recognizer.get_nbest(stream)[:nbest]
-        for line in _lines(path, results, nbest, as_json):
-            typer.echo(line)
+    stream.input_finished()
+    return stream
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 def audio_files(paths: list[Path]) -> Iterator[Path]:
@@ -109,4 +209,7 @@ def _as_dict(result: Result) -> dict[str, Any]:
         "tokens": list(result.tokens),
         "times": list(result.times),
         "log_probs": [round(value, 6) for value in result.log_probs],
+        "words": [asdict(word) for word in result.words],
+        "segment": result.segment,
+        "start_time": result.start_time,
     }
