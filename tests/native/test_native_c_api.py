@@ -134,6 +134,36 @@ def test_the_example_says_what_is_wrong(build: Build, tmp_path: Path) -> None:
         assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 96_000, 192_000])
+def test_silence_and_extremes_have_pythons_result(library: Library, tmp_path: Path, rate: int) -> None:
+    path = model_file(tmp_path)
+    python, recognizer = Recognizer(path), library.load(path)
+    for samples in (
+        np.zeros(0), np.zeros(1), np.ones(1), np.zeros(9_000), np.full(9_000, 1e-40), np.full(9_000, 1e10),
+        1e10 * np.tile([1.0, -1.0], 4_500), np.eye(1, 9_000, 4_500)[0], sound(9_000),
+    ):  # fmt: skip
+        stream = library.stream(recognizer)
+        assert library.waveform(stream, rate, samples) == 0
+        assert library("input_finished", stream) == 0 and library.decode(stream) == 0
+        assert library.result(stream) == found(python.transcribe(samples, rate))
+        library("stream_free", stream)
+
+
+def test_the_example_survives_damaged_wavs(build: Build, tmp_path: Path) -> None:
+    path, file, rng = model_file(tmp_path), tmp_path / "sound.wav", np.random.default_rng(0)
+    with wave.open(str(file), "wb") as whole:
+        whole.setparams((1, 2, 16_000, 0, "NONE", ""))
+        whole.writeframes(np.round(sound(2_000) * 32767).astype("<i2").tobytes())
+    content = file.read_bytes()
+    for spot in range(44):
+        damaged = bytearray(content)
+        damaged[spot] ^= 1 << int(rng.integers(8))
+        for bytes_left in (bytes(damaged), content[:spot]):
+            file.write_bytes(bytes_left)
+            done = subprocess.run([build.folder / "transcribe", path, file], capture_output=True, check=False)
+            assert done.returncode in (0, 2) and len(done.stderr.splitlines()) == (done.returncode == 2), done
+
+
 def test_any_chunking_of_a_waveform_gives_the_same_result(library: Library, tmp_path: Path) -> None:
     recognizer = library.load(model_file(tmp_path))
     samples, results = sound(40_000), set()
