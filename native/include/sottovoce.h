@@ -60,6 +60,14 @@ typedef struct sottovoce_options {
   sottovoce_endpoint_rule endpoint[3]; /* any that holds; sherpa-onnx's: {0, 2.4, 0}, {1, 1.2, 0}, {0, 0, 20} */
 } sottovoce_options;
 
+/* A phrase that a beam search favours: its tokens, as the model's sentencepiece tokenizer makes them of it (this library
+ * makes no tokens of text), and nats for each of them. */
+typedef struct sottovoce_hotword {
+  const int64_t* tokens;
+  size_t count;
+  double score; /* above 0; 1.5, say */
+} sottovoce_hotword;
+
 /* The version of the library; a program compares it with SOTTOVOCE_ABI_VERSION. */
 SOTTOVOCE_API int32_t sottovoce_abi_version(void);
 
@@ -81,6 +89,10 @@ SOTTOVOCE_API int32_t sottovoce_feature_dim(const sottovoce_recognizer* recogniz
 
 /* A stream for one utterance, or for speech that never ends. */
 SOTTOVOCE_API sottovoce_stream* sottovoce_stream_create(sottovoce_recognizer* recognizer);
+
+/* The same with hotwords, which need a beam search; they are copied. */
+SOTTOVOCE_API sottovoce_stream* sottovoce_stream_create_hotwords(sottovoce_recognizer* recognizer,
+                                                                 const sottovoce_hotword* hotwords, size_t count);
 SOTTOVOCE_API void sottovoce_stream_free(sottovoce_stream* stream);
 
 /* Samples of one channel in [-1, 1], any number of them, at a rate that stays the same for the whole stream. */

@@ -135,9 +135,19 @@ int32_t sottovoce_feature_dim(const sottovoce_recognizer* recognizer) {
 }
 
 sottovoce_stream* sottovoce_stream_create(sottovoce_recognizer* recognizer) {
+  return sottovoce_stream_create_hotwords(recognizer, nullptr, 0);
+}
+
+sottovoce_stream* sottovoce_stream_create_hotwords(sottovoce_recognizer* recognizer, const sottovoce_hotword* hotwords,
+                                                   size_t count) {
   return guard(static_cast<sottovoce_stream*>(nullptr), [&] {
     const auto& shared = checked(recognizer, "recognizer").recognizer;
-    return new sottovoce_stream{shared, shared->create_stream()};
+    std::vector<sottovoce::Phrase> phrases;
+    for (const sottovoce_hotword& hotword : checked_array(hotwords, count, "hotwords")) {
+      const auto tokens = checked_array(hotword.tokens, hotword.count, "tokens");
+      phrases.push_back({{tokens.begin(), tokens.end()}, hotword.score});
+    }
+    return new sottovoce_stream{shared, shared->create_stream(phrases)};
   });
 }
 

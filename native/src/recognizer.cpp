@@ -62,9 +62,9 @@ void Recognizer::read(const ModelFile& file, const RecognizerOptions& options) {
   }
 }
 
-Stream Recognizer::create_stream() {
+Stream Recognizer::create_stream(std::span<const Phrase> hotwords) {
   const std::lock_guard lock(mutex_);
-  return {*input_, network_->encoder_start(), search_->start(*network_)};
+  return {*input_, network_->encoder_start(), search_->start(*network_, hotwords)};
 }
 
 bool Recognizer::is_ready(const Stream& stream) const {

@@ -51,7 +51,8 @@ class Recognizer {
 
   const ModelInput& input() const { return *input_; }
 
-  Stream create_stream();
+  // hotwords: of a beam search. Throws Error for those that cannot be used.
+  Stream create_stream(std::span<const Phrase> hotwords = {});
 
   // Whether decoding now would see at least one more encoder frame.
   bool is_ready(const Stream& stream) const;

@@ -144,7 +144,18 @@ class TableModel : public Transducer {
   int vocabulary_;
 };
 
-// search METHOD BEAM MAX_SYMBOLS BLANK_PENALTY VOCABULARY CHUNK: table (64, V), then frames, on standard input.
+// A hotword as SCORE:TOKEN:TOKEN...
+Phrase parse_phrase(const std::string& text) {
+  std::istringstream parts(text);
+  std::string part;
+  std::getline(parts, part, ':');
+  Phrase phrase{{}, std::stod(part)};
+  while (std::getline(parts, part, ':')) phrase.tokens.push_back(std::stoll(part));
+  return phrase;
+}
+
+// search METHOD BEAM MAX_SYMBOLS BLANK_PENALTY VOCABULARY CHUNK [HOTWORD ...]: table (64, V), then frames, on standard
+// input.
 void search(const Arguments& arguments) {
   const auto method = arguments.at(0) == "beam" ? Method::beam : Method::greedy;
   const auto search =
@@ -155,7 +166,9 @@ void search(const Arguments& arguments) {
   const std::vector<float> frames(start, table.end());
   table.erase(start, table.end());
   TableModel model(table, vocabulary);
-  SearchState state = search->start(model);
+  std::vector<Phrase> hotwords;
+  for (std::size_t i = 6; i < arguments.size(); ++i) hotwords.push_back(parse_phrase(arguments[i]));
+  SearchState state = search->start(model, hotwords);
   in_chunks(frames, std::stoul(arguments.at(5)), [&](std::span<const float> chunk) {
     const SearchChunk one{&state, chunk.data(), static_cast<int>(chunk.size())};
     search->advance(model, {&one, 1});

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sottovoce.decoding import Phrase
 from sottovoce.runtime import Word
 
 
@@ -19,6 +20,10 @@ class EndpointRule(ctypes.Structure):
         ("min_trailing_silence", ctypes.c_double),
         ("min_utterance_length", ctypes.c_double),
     ]
+
+
+class Hotword(ctypes.Structure):
+    _fields_ = [("tokens", ctypes.POINTER(ctypes.c_int64)), ("count", ctypes.c_size_t), ("score", ctypes.c_double)]
 
 
 class Options(ctypes.Structure):
@@ -37,6 +42,7 @@ class Options(ctypes.Structure):
 _RESULTS = {
     "load": ctypes.c_void_p,
     "stream_create": ctypes.c_void_p,
+    "stream_create_hotwords": ctypes.c_void_p,
     "result_get": ctypes.c_void_p,
     "result_nbest": ctypes.c_void_p,
     "last_error": ctypes.c_char_p,
@@ -85,6 +91,12 @@ class Library:
 
     def stream(self, recognizer: ctypes.c_void_p) -> ctypes.c_void_p:
         return ctypes.c_void_p(self("stream_create", recognizer))
+
+    def stream_with(self, recognizer: ctypes.c_void_p, *phrases: Phrase) -> ctypes.c_void_p:
+        hotwords = (Hotword * len(phrases))(
+            *[Hotword((ctypes.c_int64 * len(p.tokens))(*p.tokens), len(p.tokens), p.score) for p in phrases]
+        )
+        return ctypes.c_void_p(self("stream_create_hotwords", recognizer, hotwords, ctypes.c_size_t(len(phrases))))
 
     def waveform(self, stream: ctypes.c_void_p, rate: int, samples: ArrayLike) -> int:
         array = np.ascontiguousarray(samples, np.float32)

@@ -16,6 +16,7 @@ from c_library import Found, Library
 from native_build import Build
 from numpy.typing import NDArray
 
+from sottovoce.decoding import Phrase, read_hotwords
 from sottovoce.packed import Pcen, RnntArchitecture
 from sottovoce.runtime import EndpointRule, EndpointRules, Recognizer
 
@@ -175,6 +176,39 @@ def test_any_chunking_of_a_waveform_gives_the_same_result(library: Library, tmp_
         assert library("input_finished", stream) == 0 and library.decode(stream) == 0
         results.add(library.result(stream))
     assert len(results) == 1 and results.pop().text
+
+
+def test_hotwords_of_a_stream_are_pythons_to_the_bit(library: Library, tmp_path: Path) -> None:
+    path = model_file(tmp_path)
+    python = Recognizer(path, method="beam", hotwords_score=2.5)
+    phrases = read_hotwords(["one", "zero :7", "four five :0.5"], python.tokenizer, 2.5)
+    recognizer = library.load(path, method=1)
+    streams = [library.stream_with(recognizer, *phrases), library.stream(recognizer), library.stream_with(recognizer)]
+    expected = [
+        python.create_stream(["one", "zero :7", "four five :0.5"]),
+        python.create_stream(),
+        python.create_stream(),
+    ]
+    for chunk in np.split(sound(64_000), 8):
+        for ours, theirs in zip(streams, expected, strict=True):
+            assert library.waveform(ours, 16_000, chunk) == 0
+            theirs.accept_waveform(16_000, chunk)
+        assert library.decode(*streams) == 0
+        python.decode_streams(expected)
+        for ours, theirs in zip(streams, expected, strict=True):
+            nbest = python.get_nbest(theirs)
+            assert [library.result(ours, rank) for rank in range(len(nbest))] == [found(result) for result in nbest]
+    assert "zero" in library.result(streams[0]).text and "zero" not in library.result(streams[1]).text
+    assert library("reset", streams[0]) == 0 and library.result(streams[0]).text == ""
+
+
+@pytest.mark.parametrize("phrase", [Phrase((), 1.0), Phrase((0,), 1.0), Phrase((10**6,), 1.0), Phrase((-1,), 1.0),
+                                    Phrase((2,), 0.0), Phrase((2,), float("nan"))])  # fmt: skip
+def test_hotwords_that_cannot_be_used_are_refused(library: Library, tmp_path: Path, phrase: Phrase) -> None:
+    recognizer = library.load(model_file(tmp_path), method=1)
+    assert not library.stream_with(recognizer, phrase).value and library.error().startswith("hotword: expected")
+    greedy = library.load(model_file(tmp_path))
+    assert not library.stream_with(greedy, Phrase((2,), 1.0)).value and "beam" in library.error()
 
 
 RULES = [(1, 0.2, 0.0), (1, 0.12, 2.0), (0, 0.0, 5.0)]

@@ -17,7 +17,7 @@ import sentencepiece
 from native_build import Build
 from numpy.typing import NDArray
 
-from sottovoce.decoding import Beam, Greedy
+from sottovoce.decoding import Beam, ContextGraph, Greedy, Phrase
 from sottovoce.decoding.nbest import Hypothesis
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError, DataError
@@ -33,6 +33,13 @@ pytestmark = pytest.mark.slow  # compiles the kernels once a session
 
 Floats = NDArray[np.float32]
 STATES, VOCABULARY = 64, 9
+HOTWORDS = [
+    Phrase((1, 2, 3), 1.5),
+    Phrase((2,), 0.3),
+    Phrase((3, 1, 2, 4), 0.7),
+    Phrase((1, 2), 2.1),
+    Phrase((8, 8), 0.1),
+]
 
 
 def noise(count: int, seed: int = 0) -> Floats:
@@ -240,8 +247,9 @@ class TableModel:
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 @pytest.mark.parametrize(
     "search",
-    [Greedy(1, 0.0), Greedy(4, -1.5), Greedy(3, 2.25), Beam(1, 0.0), Beam(4, 0.0), Beam(7, 1.5), Beam(40, -0.25)],
-)
+    [Greedy(1, 0.0), Greedy(4, -1.5), Greedy(3, 2.25), Beam(1, 0.0), Beam(4, 0.0), Beam(7, 1.5), Beam(40, -0.25),
+     Beam(1, hotwords=ContextGraph(HOTWORDS, VOCABULARY)), Beam(6, 1.0, ContextGraph(HOTWORDS, VOCABULARY))],
+)  # fmt: skip
 def test_searches_find_the_same_to_the_bit(build: Build, search: Greedy | Beam, chunk: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 2, (STATES, VOCABULARY))
@@ -257,7 +265,9 @@ def test_searches_find_the_same_to_the_bit(build: Build, search: Greedy | Beam, 
     beam = search.beam if isinstance(search, Beam) else 1
     symbols = search.max_symbols if isinstance(search, Greedy) else 1
     method = "beam" if isinstance(search, Beam) else "greedy"
-    lines = build.probe("search", method, beam, symbols, search.blank_penalty, VOCABULARY, chunk,
+    phrases = HOTWORDS if isinstance(search, Beam) and search.hotwords else []
+    hotwords = [":".join(map(str, (phrase.score, *phrase.tokens))) for phrase in phrases]
+    lines = build.probe("search", method, beam, symbols, search.blank_penalty, VOCABULARY, chunk, *hotwords,
                         data=table.tobytes() + frames.tobytes()).decode().splitlines()  # fmt: skip
     assert [parse(line) for line in lines] == [
         (h.score, list(zip(h.tokens, h.times, h.token_log_probs, strict=True))) for h in expected

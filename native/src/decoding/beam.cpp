@@ -33,6 +33,7 @@ class Frame {
       for (std::size_t k = 0; k < vocabulary; ++k) {
         totals_.push_back(state.candidates[b].score + static_cast<double>(log_probs[b * vocabulary + k]));
       }
+      if (state.hotwords) state.hotwords->add_bonuses(state.candidates[b].context, &totals_[b * vocabulary]);
       stayed_.push_back(state.candidates[b].trace);
     }
     merge();
@@ -55,6 +56,7 @@ class Frame {
     candidate.parent = candidate.key;
     candidate.key = extend_key(candidate.key, token);
     candidate.last = token;
+    if (state_.hotwords) candidate.context = state_.hotwords->step(candidate.context, token);
     candidate.trace = extend(origin, token);
     return candidate;
   }

@@ -7,7 +7,7 @@ namespace sottovoce {
 
 class Beam : public Search {
  public:
-  Beam(int beam, float blank_penalty) : Search(beam), blank_penalty_(blank_penalty) {}
+  Beam(int beam, float blank_penalty) : Search(beam, true), blank_penalty_(blank_penalty) {}
 
   void advance(Transducer& model, std::span<const SearchChunk> chunks) const override;
 

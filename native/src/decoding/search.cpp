@@ -17,15 +17,30 @@ constexpr int kMostBeam = 1000;
 // Every hypothesis but the first, which is empty, is absent.
 void begin(std::vector<Candidate>& candidates) {
   std::fill(candidates.begin(), candidates.end(),
-            Candidate{-std::numeric_limits<double>::infinity(), 1, 0, 0, kEmptyTrace});
+            Candidate{-std::numeric_limits<double>::infinity(), 1, 0, 0, kEmptyTrace, 0});
   candidates[0].score = 0;
+}
+
+// Without the credit of a match that is not complete.
+double final_score(const SearchState& state, const Candidate& candidate) {
+  return state.hotwords ? candidate.score - state.hotwords->credit(candidate.context) : candidate.score;
+}
+
+std::size_t best_candidate(const SearchState& state) {
+  std::size_t best = 0;
+  for (std::size_t b = 1; b < state.candidates.size(); ++b) {
+    if (final_score(state, state.candidates[b]) > final_score(state, state.candidates[best])) best = b;
+  }
+  return best;
 }
 
 }  // namespace
 
-SearchState Search::start(Transducer& model) const {
+SearchState Search::start(Transducer& model, std::span<const Phrase> hotwords) const {
+  if (!hotwords.empty() && !takes_hotwords_) throw Error("hotwords need a beam search");
   const auto width = static_cast<std::size_t>(width_), units = static_cast<std::size_t>(model.joiner_units());
   SearchState state;
+  if (!hotwords.empty()) state.hotwords = std::make_shared<const ContextGraph>(hotwords, model.vocabulary());
   state.candidates.resize(width);
   begin(state.candidates);
   state.output.resize(width * units);
@@ -36,18 +51,19 @@ SearchState Search::start(Transducer& model) const {
 }
 
 void Search::restart(SearchState& state) const {
+  const auto best = static_cast<std::ptrdiff_t>(best_candidate(state));
   state.start = state.frames;
   state.traces = {};
   begin(state.candidates);
-  // The first candidate is the best one; all begin from its history.
-  for (std::vector<float>* rows : {&state.output, &state.predictor}) {
+  for (std::vector<float>* rows : {&state.output, &state.predictor}) {  // all begin from the history of the best
     const auto width = static_cast<std::ptrdiff_t>(rows->size() / state.candidates.size());
-    for (auto row = rows->begin() + width; row < rows->end(); row += width) std::copy_n(rows->begin(), width, row);
+    const std::vector<float> history(rows->begin() + best * width, rows->begin() + (best + 1) * width);
+    for (auto row = rows->begin(); row < rows->end(); row += width) std::copy(history.begin(), history.end(), row);
   }
 }
 
 Segment Search::segment(const SearchState& state) const {
-  const std::int32_t trace = state.candidates[0].trace;
+  const std::int32_t trace = state.candidates[best_candidate(state)].trace;
   const bool nonsilence = trace != kEmptyTrace;
   const std::int64_t spoken = nonsilence ? state.traces.time_of(trace) + 1 : state.start;
   return {state.start, state.frames - state.start, state.frames - spoken, nonsilence};
@@ -56,8 +72,10 @@ Segment Search::segment(const SearchState& state) const {
 std::vector<Hypothesis> Search::results(const SearchState& state) const {
   std::vector<Hypothesis> found;
   for (const Candidate& candidate : state.candidates) {
-    if (std::isfinite(candidate.score)) found.push_back(state.traces.follow(candidate.trace, candidate.score));
+    if (!std::isfinite(candidate.score)) continue;
+    found.push_back(state.traces.follow(candidate.trace, final_score(state, candidate)));
   }
+  std::stable_sort(found.begin(), found.end(), [](const auto& a, const auto& b) { return a.score > b.score; });
   return found;
 }
 

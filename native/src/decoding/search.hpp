@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "decoding/endpoint.hpp"
+#include "decoding/hotwords.hpp"
 #include "decoding/traces.hpp"
 #include "decoding/transducer.hpp"
 
@@ -24,18 +25,20 @@ struct SearchOptions {
 
 // One hypothesis. A key is a 64-bit hash of its tokens, so that equal sequences are found without looking at them.
 struct Candidate {
-  double score;  // -inf: absent
+  double score;  // with the bonus of hotwords; -inf: absent
   std::uint64_t key, parent;  // the parent's key is that without the last token
   std::int64_t last;
   std::int32_t trace;
+  std::int32_t context;  // state in the graph of hotwords
 };
 
 // What a search carries from chunk to chunk for one stream of B hypotheses.
 struct SearchState {
   std::int64_t frames = 0;  // encoder frames seen
   std::int64_t start = 0;   // of them, those before the present segment
+  std::shared_ptr<const ContextGraph> hotwords;  // none: NULL
   Traces traces;
-  std::vector<Candidate> candidates;  // (B,) best first
+  std::vector<Candidate> candidates;  // (B,) best first, credit for matches under way included
   std::vector<float> output;          // (B, joiner_units) predictor output after the last token
   std::vector<float> predictor;       // (B, predictor_floats)
 };
@@ -51,7 +54,8 @@ class Search {
  public:
   virtual ~Search() = default;
 
-  SearchState start(Transducer& model) const;
+  // Throws Error where hotwords are given to a search that is no beam search.
+  SearchState start(Transducer& model, std::span<const Phrase> hotwords = {}) const;
 
   // Streams share calls of the network; the result of each is as if it were alone.
   virtual void advance(Transducer& model, std::span<const SearchChunk> chunks) const = 0;
@@ -66,9 +70,10 @@ class Search {
   std::vector<Hypothesis> results(const SearchState& state) const;
 
  protected:
-  explicit Search(int width) : width_(width) {}
+  explicit Search(int width, bool takes_hotwords = false) : width_(width), takes_hotwords_(takes_hotwords) {}
 
   int width_;  // hypotheses of a stream
+  bool takes_hotwords_;
 };
 
 // Throws Error for an option that cannot be used.
