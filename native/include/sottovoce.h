@@ -60,8 +60,8 @@ typedef struct sottovoce_options {
   sottovoce_endpoint_rule endpoint[3]; /* any that holds; sherpa-onnx's: {0, 2.4, 0}, {1, 1.2, 0}, {0, 0, 20} */
 } sottovoce_options;
 
-/* A phrase that a beam search favours: its tokens, as the model's sentencepiece tokenizer makes them of it (this library
- * makes no tokens of text), and nats for each of them. */
+/* A phrase that a beam search favours: its tokens, as the model's sentencepiece tokenizer makes them of it (this
+ * library makes no tokens of text), and nats for each of them. */
 typedef struct sottovoce_hotword {
   const int64_t* tokens;
   size_t count;
@@ -133,7 +133,7 @@ SOTTOVOCE_API const char* sottovoce_result_token(const sottovoce_result* result,
 SOTTOVOCE_API int64_t sottovoce_result_id(const sottovoce_result* result, size_t index);
 SOTTOVOCE_API double sottovoce_result_time(const sottovoce_result* result, size_t index);    /* seconds */
 SOTTOVOCE_API float sottovoce_result_log_prob(const sottovoce_result* result, size_t index); /* nats */
-SOTTOVOCE_API int64_t sottovoce_result_segment(const sottovoce_result* result); /* segments with a text before it */
+SOTTOVOCE_API int64_t sottovoce_result_segment(const sottovoce_result* result);   /* segments with a text before it */
 SOTTOVOCE_API double sottovoce_result_start_time(const sottovoce_result* result); /* of the segment, seconds */
 
 /* Words: from the start of the frame of the first token to the end of that of the last one, seconds; confidence, 0 to

@@ -34,9 +34,7 @@ constexpr std::size_t kMostText = 1000;
 // Memory of its own, so that running out of memory can be reported too.
 thread_local char last_error[kMostText] = "";
 
-void remember(const char* text) noexcept {
-  std::strncpy(last_error, text, kMostText - 1);
-}
+void remember(const char* text) noexcept { std::strncpy(last_error, text, kMostText - 1); }
 
 // What `work` returns, or `failed` once its exception is remembered.
 template <class Work, class Value>
@@ -124,9 +122,8 @@ sottovoce_recognizer* sottovoce_load(const char* path, const sottovoce_options* 
 void sottovoce_recognizer_free(sottovoce_recognizer* recognizer) { delete recognizer; }
 
 int32_t sottovoce_sample_rate(const sottovoce_recognizer* recognizer) {
-  const auto* settings = recognizer && recognizer->recognizer->input().settings
-                             ? &*recognizer->recognizer->input().settings
-                             : nullptr;
+  const auto* settings =
+      recognizer && recognizer->recognizer->input().settings ? &*recognizer->recognizer->input().settings : nullptr;
   return settings ? settings->sample_rate : 0;
 }
 

@@ -57,8 +57,8 @@ void Recognizer::read(const ModelFile& file, const RecognizerOptions& options) {
   if (!file.tokenizer()) throw Error("tokenizer: expected one in the model, found none");
   tokenizer_.emplace(file.tokenizer()->bytes);
   if (tokenizer_->vocabulary() != architecture.vocabulary) {
-    throw Error("tokenizer: expected " + std::to_string(architecture.vocabulary) +
-                " tokens as in the network, found " + std::to_string(tokenizer_->vocabulary()));
+    throw Error("tokenizer: expected " + std::to_string(architecture.vocabulary) + " tokens as in the network, found " +
+                std::to_string(tokenizer_->vocabulary()));
   }
 }
 

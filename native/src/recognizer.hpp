@@ -28,8 +28,9 @@ struct RecognizerOptions {
 };
 
 // One transcript of a stream, or of its present segment once it was reset. tokens: pieces of text; times: seconds from
-// the start of the stream at which the encoder frame that emitted each token begins; log_probs: of each token; score: of
-// the whole, nats; segment: how many segments with a transcript came before; start_time: that of the segment, seconds.
+// the start of the stream at which the encoder frame that emitted each token begins; log_probs: of each token; score:
+// of the whole, nats; segment: how many segments with a transcript came before; start_time: that of the segment,
+// seconds.
 struct Result {
   std::string text;
   std::vector<std::string> tokens;

@@ -88,7 +88,7 @@ class Frame {
   const float* log_probs_;
   std::size_t vocabulary_;
   std::int64_t time_;
-  std::vector<double> totals_;         // (B, V)
+  std::vector<double> totals_;        // (B, V)
   std::vector<std::int32_t> stayed_;  // (B,) the trace that a blank continues
 };
 

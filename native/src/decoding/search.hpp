@@ -25,7 +25,7 @@ struct SearchOptions {
 
 // One hypothesis. A key is a 64-bit hash of its tokens, so that equal sequences are found without looking at them.
 struct Candidate {
-  double score;  // with the bonus of hotwords; -inf: absent
+  double score;               // with the bonus of hotwords; -inf: absent
   std::uint64_t key, parent;  // the parent's key is that without the last token
   std::int64_t last;
   std::int32_t trace;
@@ -34,8 +34,8 @@ struct Candidate {
 
 // What a search carries from chunk to chunk for one stream of B hypotheses.
 struct SearchState {
-  std::int64_t frames = 0;  // encoder frames seen
-  std::int64_t start = 0;   // of them, those before the present segment
+  std::int64_t frames = 0;                       // encoder frames seen
+  std::int64_t start = 0;                        // of them, those before the present segment
   std::shared_ptr<const ContextGraph> hotwords;  // none: NULL
   Traces traces;
   std::vector<Candidate> candidates;  // (B,) best first, credit for matches under way included

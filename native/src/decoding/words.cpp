@@ -27,8 +27,8 @@ void append_words(const Hypothesis& hypothesis, std::size_t begin, std::size_t e
   std::istringstream texts(tokenizer.decode({hypothesis.tokens.data() + begin, end - begin}));
   for (std::string text; std::getline(texts, text, ' ');) {
     if (text.empty()) continue;
-    words.push_back({text, frames_to_seconds(*first, frame_seconds), frames_to_seconds(last + 1, frame_seconds),
-                     confidence});
+    words.push_back(
+        {text, frames_to_seconds(*first, frame_seconds), frames_to_seconds(last + 1, frame_seconds), confidence});
   }
 }
 

@@ -10,8 +10,8 @@ namespace sottovoce {
 namespace {
 
 constexpr std::size_t kPiece = std::size_t{1} << 20;  // samples at once: the library counts samples in 32 bits
-constexpr float kLargest = 1e10f;  // no power of it leaves float32
-constexpr std::int32_t kMostFrames = 1 << 30;  // and frames too: 4 months of 10 ms
+constexpr float kLargest = 1e10f;                     // no power of it leaves float32
+constexpr std::int32_t kMostFrames = 1 << 30;         // and frames too: 4 months of 10 ms
 
 knf::FbankOptions make_options(const FeatureSettings& settings) {
   knf::FbankOptions options;
