@@ -1,0 +1,167 @@
+"""What a second pass asks of a language model, and how models of other faces come to offer it.
+
+Words are texts here, so that models with different tokens can score the same hypotheses and be mixed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Protocol
+
+import numpy as np
+
+from sottovoce.decoding.protocol import Floats, Integers, State
+from sottovoce.decoding.protocol import replace as replace_rows
+from sottovoce.decoding.scores import Scores
+from sottovoce.errors import ConfigError, DataError
+
+SENTENCE_END = "</s>"
+
+
+class LanguageModel(Protocol):
+    """A model that reads words one after another; N histories at a time. Log-probabilities are natural, float64."""
+
+    def start(self, n: int) -> State:
+        """State of n histories at the beginning of a sentence: arrays whose axis 0 is the history."""
+
+    def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
+        """Log-probabilities (N,) of N words after N histories, and the histories with them; the old state stays.
+
+        ``</s>`` is a word too: what follows it is the next sentence of a conversation. Raises DataError for a word that
+        the model cannot score.
+        """
+
+    def end(self, state: State) -> Scores:
+        """Log-probabilities (N,) of ``</s>``."""
+
+
+class NextToken(Protocol):
+    """A neural model that reads a token and predicts the next one (``runtime.LanguageModelScorer``)."""
+
+    def start(self, n: int) -> State:
+        """State of n hypotheses that have seen nothing; the first token is ``</s>``."""
+
+    def step(self, tokens: Integers, state: State) -> tuple[Floats, State]:
+        """tokens (N,) -> log-probabilities of the next one (N, V), and the new state."""
+
+
+@dataclass(frozen=True)
+class TokenModel:
+    """A language model over a ``NextToken``; ``encode`` gives the tokens of one word, ``end_token`` is ``</s>``.
+
+    The log-probability of a word is the sum over its tokens. The state holds the distribution of the next token, so
+    that each history is read once, whatever number of words is tried after it.
+    """
+
+    network: NextToken
+    encode: Callable[[str], Sequence[int]]
+    end_token: int = 0
+
+    def start(self, n: int) -> State:
+        log_probs, state = self.network.step(np.full(n, self.end_token, np.int64), self.network.start(n))
+        return (log_probs, *state)
+
+    def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
+        tokens = [self._tokens(word) for word in words]
+        scores = np.zeros(len(words))
+        for place in range(max(map(len, tokens), default=0)):
+            rows = np.flatnonzero([len(row) > place for row in tokens])
+            ids = np.array([tokens[row][place] for row in rows], np.int64)
+            scores[rows] += state[0][rows, ids]
+            log_probs, after = self.network.step(ids, tuple(array[rows] for array in state[1:]))
+            state = (log_probs, *after) if len(rows) == len(words) else replace_rows(state, rows, (log_probs, *after))
+        return scores, state
+
+    def end(self, state: State) -> Scores:
+        return state[0][:, self.end_token].astype(np.float64)
+
+    def _tokens(self, word: str) -> Sequence[int]:
+        tokens = [self.end_token] if word == SENTENCE_END else self.encode(word)
+        if not len(tokens):
+            raise DataError(f"word {word!r}: the language model has no tokens for it")
+        return tokens
+
+
+class WordStates(Protocol):
+    """A back-off n-gram model whose states are numbers (``ngram.NgramModel``)."""
+
+    @property
+    def start(self) -> int:
+        """The state at the beginning of a sentence."""
+
+    def step(self, states: Integers, words: Integers) -> tuple[Scores, Integers]:
+        """Log-probabilities (N,) of word ids (N,) after states (N,), and the states that follow."""
+
+
+@dataclass(frozen=True)
+class NgramLanguageModel:
+    """A language model over ``WordStates``; ``number`` gives the id of a word, or of ``<unk>``."""
+
+    ngrams: WordStates
+    number: Callable[[str], int]
+
+    def start(self, n: int) -> State:
+        return (np.full(n, self.ngrams.start, np.int64),)
+
+    def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
+        ids = np.array([self.number(word) for word in words], np.int64)
+        scores, after = self.ngrams.step(state[0], ids)
+        ended = np.array([word == SENTENCE_END for word in words], np.bool_)
+        return scores, (np.where(ended, self.ngrams.start, after),)
+
+    def end(self, state: State) -> Scores:
+        ids = np.full(len(state[0]), self.number(SENTENCE_END), np.int64)
+        return self.ngrams.step(state[0], ids)[0]
+
+
+@dataclass(frozen=True)
+class Interpolated:
+    """Models mixed linearly: P(w | h) = sum over k of weights[k] P_k(w | h); the weights are positive and sum to one.
+
+    Raises ConfigError for other weights.
+    """
+
+    models: tuple[LanguageModel, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        good = len(self.models) == len(self.weights) and all(weight > 0 for weight in self.weights)
+        if not self.models or not good or abs(sum(self.weights) - 1) > 1e-6:
+            raise ConfigError(
+                f"interpolation: expected a positive weight for each of {len(self.models)} models, together 1, "
+                f"found {self.weights}"
+            )
+
+    def start(self, n: int) -> State:
+        return tuple(array for model in self.models for array in model.start(n))
+
+    def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
+        found = [model.step(words, part) for model, part in zip(self.models, self._parts(state), strict=True)]
+        return self._mixed([scores for scores, _ in found]), tuple(array for _, after in found for array in after)
+
+    def end(self, state: State) -> Scores:
+        return self._mixed([model.end(part) for model, part in zip(self.models, self._parts(state), strict=True)])
+
+    def _mixed(self, scores: Sequence[Scores]) -> Scores:
+        total: Scores = np.logaddexp.reduce(np.stack(scores) + np.log(self.weights)[:, None], axis=0)
+        return total
+
+    @cached_property
+    def _widths(self) -> tuple[int, ...]:
+        return tuple(len(model.start(1)) for model in self.models)
+
+    def _parts(self, state: State) -> list[State]:
+        edges = np.cumsum([0, *self._widths]).tolist()
+        return [state[first:last] for first, last in pairwise(edges)]
+
+
+def read_history(model: LanguageModel, sentences: Sequence[Sequence[str]]) -> State:
+    """The state of one history after the sentences of a conversation so far, each with its end; (1, ...) arrays."""
+    state = model.start(1)
+    for sentence in sentences:
+        for word in (*sentence, SENTENCE_END):
+            _, state = model.step([word], state)
+    return state
