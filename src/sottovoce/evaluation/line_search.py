@@ -89,7 +89,8 @@ def best_points(steps: Steps, low: float, high: float) -> Floats:
     reach = np.maximum(1.0, np.abs(corners[[0, -1]]) / 2)
     edges = np.concatenate([[max(low, corners[0] - reach[0])], corners, [min(high, corners[-1] + reach[1])]])
     middles: Floats = (edges[:-1] + edges[1:]) / 2
-    return middles[errors == errors.min()]
+    fewest: Floats = middles[errors == errors.min()]
+    return fewest
 
 
 def _bounded(low: float, high: float) -> float:

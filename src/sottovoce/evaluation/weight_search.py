@@ -52,8 +52,8 @@ def tune_weights(
     """Tune the factors of ``initial`` and the word penalty on lists with their reference texts.
 
     ``fixed`` names what stays ("word_penalty" too); a common factor of all weights changes no choice, so one should,
-    and without ``fixed`` the first factor does. ``bounds``: lowest and highest value of a weight, 0 to 100 for factors and
-    -100 to 100 for the penalty if not given. The search starts from ``initial`` and from starts - 1 random points.
+    and without ``fixed`` the first factor does. ``bounds``: lowest and highest value of a weight, 0 to 100 for factors
+    and -100 to 100 for the penalty if not given. The search starts from ``initial`` and from starts - 1 random points.
     Raises DataError for a list without its reference, ConfigError for names or bounds that do not fit.
     """
     names = [*initial.factors, WORD_PENALTY]
