@@ -1,11 +1,13 @@
-"""Evidence: word errors with intervals, significance, and the verdict of non-inferiority.
+"""Evidence: word errors and perplexities with intervals, significance, and the verdict of non-inferiority.
 
-The test itself is ``evaluation.mapsswe.mapsswe``; exported here, it would hide its module.
+The test itself is ``evaluation.mapsswe.mapsswe``, and a stream's perplexity ``evaluation.perplexity.perplexity``;
+exported here, they would hide their modules.
 """
 
 from sottovoce.evaluation.bootstrap import (
     RelativeDifference,
     cluster_ids,
+    perplexity_interval,
     relative_difference,
     relative_perplexity_difference,
     relative_wer_difference,
@@ -14,12 +16,14 @@ from sottovoce.evaluation.bootstrap import (
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
 from sottovoce.evaluation.mapsswe import Mapsswe, matched_pairs, segment_errors
 from sottovoce.evaluation.noninferiority import PERPLEXITY_MARGIN, Verdict, holm, verdict, wer_margin
+from sottovoce.evaluation.perplexity import Mixture, mix, mixture_weights, segment_losses
 from sottovoce.evaluation.wer import ScoredUtterance, WordErrors, align, count_errors, score, total
 
 __all__ = [
     "PERPLEXITY_MARGIN",
     "Hypothesis",
     "Mapsswe",
+    "Mixture",
     "RelativeDifference",
     "ScoredUtterance",
     "Verdict",
@@ -29,12 +33,16 @@ __all__ = [
     "count_errors",
     "holm",
     "matched_pairs",
+    "mix",
+    "mixture_weights",
+    "perplexity_interval",
     "read_hypotheses",
     "relative_difference",
     "relative_perplexity_difference",
     "relative_wer_difference",
     "score",
     "segment_errors",
+    "segment_losses",
     "total",
     "verdict",
     "wer_interval",

@@ -80,12 +80,30 @@ def wer_interval(
     """
     clusters = cluster_ids([utterance.id for utterance in scored], speakers, recordings)
     counts = np.array([[utterance.errors.errors, utterance.errors.words] for utterance in scored], np.float64)
-    table = _cluster_sums(counts.reshape(-1, 2).T, clusters)  # (2, C)
-    rng = np.random.default_rng(seed)
-    sums = np.concatenate([weights @ table.T for weights in _weights(table.shape[1], draws, rng)])  # (B, 2)
-    rates = 100.0 * _ratio(sums[:, 0], sums[:, 1])
-    tail = (1 - confidence) / 2
-    return _order_statistic(rates, tail, math.floor), _order_statistic(rates, 1 - tail, math.ceil)
+    rates = 100.0 * _drawn_ratios(counts.reshape(-1, 2).T, clusters, draws, seed)
+    return _interval(rates, confidence)
+
+
+def perplexity_interval(
+    losses: ArrayLike,
+    tokens: ArrayLike,
+    clusters: Integers | None = None,
+    *,
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Two-sided interval of the perplexity from negative log-likelihoods in nats (N,) over ``tokens`` (N,) of segments.
+
+    Segments are drawn one by one unless ``clusters`` (N,) joins them. Raises DataError for fewer than two, or for
+    losses and tokens that do not match.
+    """
+    left, right = np.asarray(losses, np.float64), np.asarray(tokens, np.float64)
+    groups = np.arange(len(left)) if clusters is None else clusters
+    if left.ndim != 1 or left.shape != right.shape or left.shape != groups.shape:
+        raise DataError(f"perplexity: expected losses and tokens of segments (N,), found {left.shape}, {right.shape}")
+    with np.errstate(over="ignore"):
+        return _interval(np.exp(_drawn_ratios(np.stack([left, right]), groups, draws, seed)), confidence)
 
 
 def relative_wer_difference(
@@ -133,6 +151,19 @@ def relative_perplexity_difference(
     words = _paired_means(counts, counts, clusters, draws, seed)
     per_token = (_ratio(losses[0], words[0]), _ratio(losses[1], words[1]))
     return _difference(per_token, lambda left, right: np.expm1(right - left))
+
+
+def _drawn_ratios(counts: Floats, clusters: Integers, draws: int, seed: int) -> Floats:
+    """Ratios (B,) of the first to the second row of counts (2, N), summed over drawn clusters."""
+    table = _cluster_sums(counts, clusters)  # (2, C)
+    rng = np.random.default_rng(seed)
+    sums = np.concatenate([weights @ table.T for weights in _weights(table.shape[1], draws, rng)])  # (B, 2)
+    return _ratio(sums[:, 0], sums[:, 1])
+
+
+def _interval(draws: Floats, confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / 2
+    return _order_statistic(draws, tail, math.floor), _order_statistic(draws, 1 - tail, math.ceil)
 
 
 def _difference(means: tuple[Floats, Floats], compare: Callable[[Floats, Floats], Floats]) -> RelativeDifference:
