@@ -83,7 +83,7 @@ int main(int argc, char** argv) {
   std::vector<float> input(static_cast<std::size_t>(n) * kColumns);
   for (float& x : input) x = static_cast<float>(static_cast<double>(random_word() % 2001) / 1000.0 - 1.0);
   Activations x;
-  x.quantize(kernels, input.data(), {kColumns, n, kColumns});
+  x.quantize(kernels.int8, input.data(), {kColumns, n, kColumns});
   std::vector<float> out(static_cast<std::size_t>(n) * kRows);
 
   Block other(kEvicted);

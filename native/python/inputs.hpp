@@ -24,6 +24,13 @@ inline Workspace& workspace() {
   return space;
 }
 
+// "int8" or "accelerator"; throws std::invalid_argument for another name.
+inline ArithmeticOf arithmetic_of(const std::string& name) {
+  if (name == "int8") return &Kernels::int8;
+  if (name == "accelerator") return &Kernels::accelerator;
+  throw std::invalid_argument("arithmetic: expected int8 or accelerator, found " + name);
+}
+
 // Bands as (bits, levels, row_scale, codes) tuples; the arrays stay alive as long as this does.
 class Bands {
  public:

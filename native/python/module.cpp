@@ -47,7 +47,7 @@ struct PyMatrix {
     {
       const nb::gil_scoped_release released;
       Workspace& space = workspace();
-      space.activations.quantize(matrix->kernels(), x.data(), {matrix->columns(), n, matrix->columns()});
+      space.activations.quantize(matrix->kernels().int8, x.data(), {matrix->columns(), n, matrix->columns()});
       matrix->product(space.activations.view(), out.data(), matrix->rows(), *pool);
     }
     return out.array();
@@ -77,8 +77,9 @@ struct PyDense {
   Dense dense;
   PoolPtr pool;
 
-  static PyDense make(const PyMatrix& weight, nb::handle bias) {
-    return {Dense(weight.matrix, copied(Input<float>(bias, "bias", {weight.matrix->rows()}))), weight.pool};
+  static PyDense make(const PyMatrix& weight, nb::handle bias, const std::string& arithmetic) {
+    const Input<float> values(bias, "bias", {weight.matrix->rows()});
+    return {Dense(weight.matrix, copied(values), arithmetic_of(arithmetic)), weight.pool};
   }
 
   FloatArray run(nb::handle object) const {
@@ -96,9 +97,9 @@ struct PyLstm {
   LstmLayer layer;
   PoolPtr pool;
 
-  static PyLstm make(const PyMatrix& input, const PyMatrix& recurrent, nb::handle bias) {
+  static PyLstm make(const PyMatrix& input, const PyMatrix& recurrent, nb::handle bias, const std::string& arithmetic) {
     const Input<float> values(bias, "bias", {-1});
-    return {LstmLayer(input.matrix, recurrent.matrix, copied(values)), recurrent.pool};
+    return {LstmLayer(input.matrix, recurrent.matrix, copied(values), arithmetic_of(arithmetic)), recurrent.pool};
   }
 
   // A state that the layer may overwrite.
@@ -187,8 +188,9 @@ struct PyJoiner {
   }
 };
 
-std::tuple<nb::ndarray<nb::numpy, std::int8_t>, FloatArray> quantize(nb::handle object, const std::string& kernel) {
-  const Kernels& kernels = choose_kernels(kernel);
+std::tuple<nb::ndarray<nb::numpy, std::int8_t>, FloatArray> quantize(nb::handle object, const std::string& kernel,
+                                                                  const std::string& arithmetic) {
+  const Arithmetic& rules = choose_kernels(kernel).*arithmetic_of(arithmetic);
   const Input<float> x(object, "x", {-1, -1});
   const std::size_t n = extent(x.extent(0)), columns = extent(x.extent(1));
   if (columns == 0) throw std::invalid_argument("x: expected at least one column, found none");
@@ -198,20 +200,29 @@ std::tuple<nb::ndarray<nb::numpy, std::int8_t>, FloatArray> quantize(nb::handle 
   for (std::size_t i = 0; i < n; ++i) {
     std::int32_t sum = 0;
     const auto size = static_cast<std::ptrdiff_t>(columns);
-    kernels.quantize(x.data() + i * columns, size, size, q.data() + i * columns, magnitude.data(), scale.data() + i,
-                     &sum);
+    rules.quantize(x.data() + i * columns, size, size, q.data() + i * columns, magnitude.data(), scale.data() + i,
+                   &sum);
   }
   return {q.array(), scale.array()};
 }
 
-// Binds one of the elementwise functions, as a function of an array of one dimension.
-template <auto Member>
-FloatArray elementwise(nb::handle object, const std::string& kernel) {
-  const Kernels& kernels = choose_kernels(kernel);
+// Binds one of the elementwise functions of kernels or of an arithmetic, as a function of an array of one dimension.
+template <auto Member, class Functions>
+FloatArray apply(const Functions& functions, nb::handle object) {
   const Input<float> x(object, "x", {-1});
   const Output<float> y({x.size()});
-  (kernels.*Member)(x.data(), y.data(), static_cast<std::ptrdiff_t>(x.size()));
+  (functions.*Member)(x.data(), y.data(), static_cast<std::ptrdiff_t>(x.size()));
   return y.array();
+}
+
+template <auto Member>
+FloatArray elementwise(nb::handle object, const std::string& kernel) {
+  return apply<Member>(choose_kernels(kernel), object);
+}
+
+template <auto Member>
+FloatArray gate(nb::handle object, const std::string& kernel, const std::string& arithmetic) {
+  return apply<Member>(choose_kernels(kernel).*arithmetic_of(arithmetic), object);
 }
 
 FloatArray log_softmax(nb::handle object, const std::string& kernel) {
@@ -279,10 +290,11 @@ NB_MODULE(_native, m) {
       .def("product", &PyMatrix::product, "x"_a)
       .def("integer_product", &PyMatrix::integer_product, "q"_a, "scale"_a);
   nb::class_<PyDense>(m, "Dense")
-      .def(nb::new_(&PyDense::make), "weight"_a, "bias"_a)
+      .def(nb::new_(&PyDense::make), "weight"_a, "bias"_a, "arithmetic"_a = "int8")
       .def("__call__", &PyDense::run, "x"_a);
   nb::class_<PyLstm>(m, "LstmLayer")
-      .def(nb::new_(&PyLstm::make), "input_weight"_a, "recurrent_weight"_a, "bias"_a)
+      .def(nb::new_(&PyLstm::make), "input_weight"_a, "recurrent_weight"_a, "bias"_a,
+           "arithmetic"_a = "int8")
       .def_prop_ro("units", [](const PyLstm& self) { return self.layer.units(); })
       .def("project", &PyLstm::project, "x"_a)
       .def("step", &PyLstm::step, "projected"_a, "h"_a, "c"_a)
@@ -300,11 +312,11 @@ NB_MODULE(_native, m) {
       .def("best", &PyJoiner::best, "encoder"_a, "predictor"_a);
   bind_rnnt(m);
   m.def("read", read, "words"_a, "kernel"_a = "");
-  m.def("quantize_activations", quantize, "x"_a, "kernel"_a = "");
+  m.def("quantize_activations", quantize, "x"_a, "kernel"_a = "", "arithmetic"_a = "int8");
   m.def("exp", elementwise<&Kernels::exp>, "x"_a, "kernel"_a = "");
   m.def("log", elementwise<&Kernels::log>, "x"_a, "kernel"_a = "");
-  m.def("tanh", elementwise<&Kernels::tanh>, "x"_a, "kernel"_a = "");
-  m.def("sigmoid", elementwise<&Kernels::sigmoid>, "x"_a, "kernel"_a = "");
+  m.def("tanh", gate<&Arithmetic::tanh>, "x"_a, "kernel"_a = "", "arithmetic"_a = "int8");
+  m.def("sigmoid", gate<&Arithmetic::sigmoid>, "x"_a, "kernel"_a = "", "arithmetic"_a = "int8");
   m.def("log_softmax", log_softmax, "x"_a, "kernel"_a = "");
   m.def("layer_norm", layer_norm, "x"_a, "weight"_a, "bias"_a, "eps"_a = 1e-5, "kernel"_a = "");
 }

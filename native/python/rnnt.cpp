@@ -122,13 +122,15 @@ struct PyRnnt {
   std::shared_ptr<const Rnnt> network;
   PoolPtr pool;
 
-  static PyRnnt make(nb::handle architecture, nb::handle reader, const std::string& kernel, PoolPtr pool) {
+  static PyRnnt make(nb::handle architecture, nb::handle reader, const std::string& kernel, PoolPtr pool,
+                     const std::string& arithmetic) {
     const Kernels& kernels = choose_kernels(kernel);
+    const ArithmeticOf rules = arithmetic_of(arithmetic);
     const RnntArchitecture sizes = architecture_of(architecture);
     if (!pool) pool = std::make_shared<ThreadPool>(1);
     const PythonSource source(reader);
     const nb::gil_scoped_release released;
-    return {std::make_shared<const Rnnt>(sizes, source, kernels, *pool), pool};
+    return {std::make_shared<const Rnnt>(sizes, source, kernels, *pool, rules), pool};
   }
 
   std::tuple<FloatArray, nb::tuple> encoder_step(nb::handle features_object, const nb::tuple& state) const {
@@ -201,7 +203,8 @@ struct PyRnnt {
 void bind_rnnt(nb::module_& m) {
   using namespace nb::literals;
   nb::class_<PyRnnt>(m, "Rnnt")
-      .def(nb::new_(&PyRnnt::make), "architecture"_a, "reader"_a, "kernel"_a = "", "threads"_a = nb::none())
+      .def(nb::new_(&PyRnnt::make), "architecture"_a, "reader"_a, "kernel"_a = "", "threads"_a = nb::none(),
+           "arithmetic"_a = "int8")
       .def_prop_ro("kernel", [](const PyRnnt& self) { return std::string(self.network->kernels().name); })
       .def_prop_ro("streamed_bytes", &PyRnnt::streamed_bytes)
       .def("encoder_step", &PyRnnt::encoder_step, "features"_a, "state"_a)

@@ -17,14 +17,14 @@ void Activations::resize(int n, int columns) {
   sum_.at_least(count);
 }
 
-void Activations::quantize(const Kernels& kernels, const float* x, const Vectors& vectors) {
+void Activations::quantize(const Arithmetic& arithmetic, const float* x, const Vectors& vectors) {
   resize(vectors.n * vectors.each, vectors.columns);
   std::ptrdiff_t at = 0;
   for (int i = 0; i < vectors.n; ++i) {
     for (int k = 0; k < vectors.each; ++k, ++at) {
-      kernels.quantize(x + i * vectors.group_stride + k * vectors.stride, vectors.columns, stride_,
-                       q_.data() + at * stride_, magnitude_.data() + at * stride_, scale_.data() + at,
-                       sum_.data() + at);
+      arithmetic.quantize(x + i * vectors.group_stride + k * vectors.stride, vectors.columns, stride_,
+                          q_.data() + at * stride_, magnitude_.data() + at * stride_, scale_.data() + at,
+                          sum_.data() + at);
     }
   }
 }

@@ -17,8 +17,8 @@ struct Vectors {
 
 class Activations {
  public:
-  // Vectors that lie in n groups of `each`: s = max|x| / 127 (1 if that is 0), q = rint(x / s) half to even.
-  void quantize(const Kernels& kernels, const float* x, const Vectors& vectors);
+  // Vectors that lie in n groups of `each`, as the arithmetic rounds them.
+  void quantize(const Arithmetic& arithmetic, const float* x, const Vectors& vectors);
 
   // n vectors that are quantized already, (n, columns) without -128.
   void assign(const std::int8_t* q, const float* scale, int n, int columns);

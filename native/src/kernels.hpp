@@ -38,6 +38,21 @@ struct ActivationsView {
   int n;
 };
 
+// How activations become int8, and what gates compute: sottovoce.runtime.rules, bit for bit.
+struct Arithmetic {
+  // One vector: x (columns,) -> q and magnitude (padded,), its scale, and the sum of q.
+  void (*quantize)(const float* x, std::ptrdiff_t columns, std::ptrdiff_t padded, std::int8_t* q,
+                   std::uint8_t* magnitude, float* scale, std::int32_t* sum);
+
+  // x and y may be the same array.
+  void (*tanh)(const float* x, float* y, std::ptrdiff_t count);
+  void (*sigmoid)(const float* x, float* y, std::ptrdiff_t count);
+
+  // Gates i, f, g, o (4 units,) = (recurrent + projected) + bias; c and h (units,) are overwritten.
+  void (*lstm_cell)(const float* recurrent, const float* projected, const float* bias, std::ptrdiff_t units, float* c,
+                    float* h);
+};
+
 struct Kernels {
   const char* name;
   Layout layout;
@@ -50,15 +65,12 @@ struct Kernels {
   void (*product)(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
                   int last);
 
-  // One vector: x (columns,) -> q and magnitude (padded,), its scale, and the sum of q.
-  void (*quantize)(const float* x, std::ptrdiff_t columns, std::ptrdiff_t padded, std::int8_t* q,
-                   std::uint8_t* magnitude, float* scale, std::int32_t* sum);
+  Arithmetic int8;         // sottovoce.runtime.arithmetic
+  Arithmetic accelerator;  // sottovoce.runtime.accelerator
 
   // The polynomials of sottovoce.runtime.arithmetic, bit for bit; x and y may be the same array.
   void (*exp)(const float* x, float* y, std::ptrdiff_t count);
   void (*log)(const float* x, float* y, std::ptrdiff_t count);
-  void (*tanh)(const float* x, float* y, std::ptrdiff_t count);
-  void (*sigmoid)(const float* x, float* y, std::ptrdiff_t count);
 
   // y += x.
   void (*add)(const float* x, float* y, std::ptrdiff_t count);
@@ -70,10 +82,6 @@ struct Kernels {
   // One row. log_softmax may work in place; argmax returns what argmax of its result would be, and that entry.
   void (*log_softmax)(const float* x, float* y, std::ptrdiff_t count);
   std::ptrdiff_t (*log_softmax_argmax)(float* x, std::ptrdiff_t count, float* log_probability);
-
-  // Gates i, f, g, o (4 units,) = (recurrent + projected) + bias; c and h (units,) are overwritten.
-  void (*lstm_cell)(const float* recurrent, const float* projected, const float* bias, std::ptrdiff_t units, float* c,
-                    float* h);
 
   // Reads words (count,) in two forward streams, as products do, and returns their exclusive or: for measuring
   // bandwidth.

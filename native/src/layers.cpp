@@ -39,39 +39,39 @@ DecodeCodes select_decoder(int bits, std::integer_sequence<int, Bits...>) {
 
 }  // namespace
 
-Dense::Dense(std::shared_ptr<const Matrix> weight, std::vector<float> bias)
-    : weight_(std::move(weight)), bias_(std::move(bias)) {
+Dense::Dense(std::shared_ptr<const Matrix> weight, std::vector<float> bias, ArithmeticOf arithmetic)
+    : arithmetic_(&(weight->kernels().*arithmetic)), weight_(std::move(weight)), bias_(std::move(bias)) {
   expect("bias", weight_->rows(), static_cast<long long>(bias_.size()));
 }
 
 void Dense::run(const float* x, int n, float* out, Workspace& space, ThreadPool& pool) const {
-  space.activations.quantize(kernels(), x, {inputs(), n, inputs()});
+  space.activations.quantize(*arithmetic_, x, {inputs(), n, inputs()});
   weight_->product(space.activations.view(), out, outputs(), pool);
   for (int i = 0; i < n; ++i) kernels().add(bias_.data(), out + static_cast<std::ptrdiff_t>(i) * outputs(), outputs());
 }
 
 LstmLayer::LstmLayer(std::shared_ptr<const Matrix> input, std::shared_ptr<const Matrix> recurrent,
-                     std::vector<float> bias)
-    : input_(std::move(input)), recurrent_(std::move(recurrent)), bias_(std::move(bias)) {
+                     std::vector<float> bias, ArithmeticOf arithmetic)
+    : arithmetic_(&(recurrent->kernels().*arithmetic)), input_(std::move(input)), recurrent_(std::move(recurrent)), bias_(std::move(bias)) {
   expect("rows of the recurrent weight", 4 * units(), recurrent_->rows());
   expect("rows of the input weight", 4 * units(), input_->rows());
   expect("bias", 4 * units(), static_cast<long long>(bias_.size()));
 }
 
 void LstmLayer::project(const float* x, int n, float* projected, Workspace& space, ThreadPool& pool) const {
-  space.activations.quantize(input_->kernels(), x, {inputs(), n, inputs()});
+  space.activations.quantize(*arithmetic_, x, {inputs(), n, inputs()});
   input_->product(space.activations.view(), projected, 4 * units(), pool);
 }
 
 void LstmLayer::step(const float* projected, std::ptrdiff_t stride, int n, float* h, float* c, Workspace& space,
                      ThreadPool& pool) const {
-  const Kernels& kernels = recurrent_->kernels();
   const std::ptrdiff_t size = units();
   float* recurrent = space.recurrent.at_least(static_cast<std::size_t>(n) * static_cast<std::size_t>(4 * size));
-  space.activations.quantize(kernels, h, {units(), n, size});
+  space.activations.quantize(*arithmetic_, h, {units(), n, size});
   recurrent_->product(space.activations.view(), recurrent, 4 * size, pool);
   for (int i = 0; i < n; ++i) {
-    kernels.lstm_cell(recurrent + i * 4 * size, projected + i * stride, bias_.data(), size, c + i * size, h + i * size);
+    arithmetic_->lstm_cell(recurrent + i * 4 * size, projected + i * stride, bias_.data(), size, c + i * size,
+                           h + i * size);
   }
 }
 
@@ -83,7 +83,7 @@ void LstmLayer::run(const float* x, int n, int frames, float* outputs, float* h,
     const int together = std::min(most, frames - start);
     const std::ptrdiff_t stride = together * gates;  // projected is (n, together, 4 units)
     float* projected = space.projected.at_least(static_cast<std::size_t>(n * stride));
-    space.activations.quantize(input_->kernels(), x + start * width, {inputs(), n, frames * width, together, width});
+    space.activations.quantize(*arithmetic_, x + start * width, {inputs(), n, frames * width, together, width});
     input_->product(space.activations.view(), projected, gates, pool);
     for (int t = 0; t < together; ++t) {
       step(projected + t * gates, stride, n, h, c, space, pool);
@@ -133,7 +133,7 @@ void Joiner::logits(const float* encoder, const float* predictor, int n, float* 
   float* joined = space.joined.at_least(static_cast<std::size_t>(count));
   std::copy_n(encoder, count, joined);
   output_.kernels().add(predictor, joined, count);
-  output_.kernels().tanh(joined, joined, count);
+  output_.arithmetic().tanh(joined, joined, count);
   output_.run(joined, n, out, space, pool);
 }
 

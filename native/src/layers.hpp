@@ -1,4 +1,5 @@
-// Layers over packed matrices, bit-equal to sottovoce.runtime.layers.
+// Layers over packed matrices, bit-equal to sottovoce.runtime.layers. Each is made for one arithmetic of its matrices'
+// kernels: a member of Kernels, such as &Kernels::int8.
 #pragma once
 
 #include <cstdint>
@@ -11,6 +12,8 @@
 namespace sottovoce {
 
 // Memory that layers work in; one for each thread that calls them. It grows to what the largest call needed.
+using ArithmeticOf = Arithmetic Kernels::*;
+
 struct Workspace {
   Activations activations;
   Scratch<float> recurrent, projected, joined;
@@ -19,17 +22,20 @@ struct Workspace {
 // x W^T + b.
 class Dense {
  public:
-  Dense(std::shared_ptr<const Matrix> weight, std::vector<float> bias);  // throws std::invalid_argument on sizes
+  // Throws std::invalid_argument on sizes.
+  Dense(std::shared_ptr<const Matrix> weight, std::vector<float> bias, ArithmeticOf arithmetic = &Kernels::int8);
 
   int inputs() const { return weight_->columns(); }
   int outputs() const { return weight_->rows(); }
   const Kernels& kernels() const { return weight_->kernels(); }
+  const Arithmetic& arithmetic() const { return *arithmetic_; }
   std::size_t tile_bytes() const { return weight_->tile_bytes(); }
 
   // x (n, inputs) -> out (n, outputs).
   void run(const float* x, int n, float* out, Workspace& space, ThreadPool& pool) const;
 
  private:
+  const Arithmetic* arithmetic_;
   std::shared_ptr<const Matrix> weight_;
   std::vector<float> bias_;
 };
@@ -38,7 +44,7 @@ class Dense {
 class LstmLayer {
  public:
   // Throws std::invalid_argument on sizes.
-  LstmLayer(std::shared_ptr<const Matrix> input, std::shared_ptr<const Matrix> recurrent, std::vector<float> bias);
+  LstmLayer(std::shared_ptr<const Matrix> input, std::shared_ptr<const Matrix> recurrent, std::vector<float> bias, ArithmeticOf arithmetic = &Kernels::int8);
 
   int inputs() const { return input_->columns(); }
   int units() const { return recurrent_->columns(); }
@@ -58,6 +64,7 @@ class LstmLayer {
            ThreadPool& pool) const;
 
  private:
+  const Arithmetic* arithmetic_;
   std::shared_ptr<const Matrix> input_, recurrent_;
   std::vector<float> bias_;
 };

@@ -48,8 +48,8 @@ void join_frames(const float* before, int first, const float* after, int second,
 // Reads the layers of one network; a refusal names the tensor.
 class Reader {
  public:
-  Reader(const TensorSource& source, const Kernels& kernels, ThreadPool& pool)
-      : source_(source), kernels_(kernels), pool_(pool) {}
+  Reader(const TensorSource& source, const Kernels& kernels, ThreadPool& pool, ArithmeticOf arithmetic)
+      : source_(source), kernels_(kernels), pool_(pool), arithmetic_(arithmetic) {}
 
   std::vector<float> floats(const std::string& name, int count) const {
     std::vector<float> values = source_.floats(name, count);
@@ -71,7 +71,7 @@ class Reader {
   }
 
   Dense dense(const std::string& prefix, int rows, int columns) const {
-    return {matrix(prefix + ".weight", rows, columns), floats(prefix + ".bias", rows)};
+    return {matrix(prefix + ".weight", rows, columns), floats(prefix + ".bias", rows), arithmetic_};
   }
 
   LstmLayer lstm(const std::string& prefix, int layer, int columns, int units) const {
@@ -80,7 +80,7 @@ class Reader {
     const std::vector<float> other = floats(name("bias_hh"), 4 * units);
     for (std::size_t i = 0; i < bias.size(); ++i) bias[i] += other[i];
     return {matrix(name("weight_ih"), 4 * units, columns), matrix(name("weight_hh"), 4 * units, units),
-            std::move(bias)};
+            std::move(bias), arithmetic_};
   }
 
  private:
@@ -107,6 +107,7 @@ class Reader {
   const TensorSource& source_;
   const Kernels& kernels_;
   ThreadPool& pool_;
+  ArithmeticOf arithmetic_;
 };
 
 // Input width of an encoder layer.
@@ -150,11 +151,12 @@ void RnntArchitecture::check() const {
   within("encoder_units * reduction", 1LL * encoder_units * (reduction_after > 0 ? reduction : 1), 1, kMaxColumns);
 }
 
-Rnnt::Rnnt(const RnntArchitecture& architecture, const TensorSource& source, const Kernels& kernels, ThreadPool& pool)
+Rnnt::Rnnt(const RnntArchitecture& architecture, const TensorSource& source, const Kernels& kernels, ThreadPool& pool,
+           ArithmeticOf arithmetic)
     : architecture_(architecture), kernels_(&kernels) {
   const RnntArchitecture& a = architecture_;
   a.check();
-  const Reader read(source, kernels, pool);
+  const Reader read(source, kernels, pool, arithmetic);
   mean_ = read.floats("encoder.mean", a.features);
   istd_ = read.floats("encoder.istd", a.features);
   for (int i = 0; i < a.encoder_layers; ++i) {

@@ -74,7 +74,8 @@ class Rnnt {
  public:
   // Tiles are made here, tensor by tensor. Throws std::invalid_argument that names the tensor, and what the source
   // throws.
-  Rnnt(const RnntArchitecture& architecture, const TensorSource& source, const Kernels& kernels, ThreadPool& pool);
+  Rnnt(const RnntArchitecture& architecture, const TensorSource& source, const Kernels& kernels, ThreadPool& pool,
+       ArithmeticOf arithmetic = &Kernels::int8);
 
   const RnntArchitecture& architecture() const { return architecture_; }
   const Kernels& kernels() const { return *kernels_; }

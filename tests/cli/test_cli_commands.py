@@ -73,7 +73,7 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
     figures = json.loads(out)
     assert code == 0 and figures["words"] > 0 and figures["model_bytes"] < figures["file_bytes"]
     assert len((tmp_path / "h.jsonl").read_text().splitlines()) == 12
-    code, out, _ = run("evaluate", base, "--data", tones, "--split", "dev", "--method", "beam", "--float-activations")
+    code, out, _ = run("evaluate", base, "--data", tones, "--split", "dev", "--method", "beam", "--arithmetic", "float")
     assert code == 0 and out.startswith("dev: WER ")
     code, out, _ = run("inspect", arm / "model.safetensors", "--json")
     assert code == 0 and "joiner.output.weight" in out

@@ -63,7 +63,7 @@ def test_nbest_lists_and_json(model: Path, folder: Path) -> None:
     lines = [line.split("\t") for line in run("transcribe", model, path, "--method", "beam", "--nbest", 3)]
     assert [line[1] for line in lines] == ["1", "2", "3"]
     assert float(lines[0][2]) >= float(lines[1][2]) >= float(lines[2][2])
-    [line] = run("transcribe", model, path, "--method", "beam", "--nbest", 3, "--json", "--float-activations")
+    [line] = run("transcribe", model, path, "--method", "beam", "--nbest", 3, "--json", "--arithmetic", "float")
     found = json.loads(line)
     assert found["file"] == str(path)
     assert len(found["tokens"]) == len(found["times"]) == len(found["log_probs"])

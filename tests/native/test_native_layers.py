@@ -13,22 +13,29 @@ native = pytest.importorskip("sottovoce._native", reason="installed without a co
 
 from native_cases import make_matrix, native_bands, same_bits  # noqa: E402
 
-from sottovoce.runtime import arithmetic  # noqa: E402
+from sottovoce.runtime import accelerator, arithmetic  # noqa: E402
 from sottovoce.runtime.layers import Dense, EmbeddingRows, LstmLayer, as_floats, as_weight  # noqa: E402
+from sottovoce.runtime.rules import Arithmetic, rules_of  # noqa: E402
 
 PATHS = [name for name, available in native.kernel_paths() if available]
 THREADS = {n: native.Threads(n) for n in (1, 2)}
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
 
 
-def lstm_pair(seed: int, inputs: int, units: int, path: str, threads: int = 1) -> tuple[LstmLayer, object]:
+ARITHMETICS: tuple[Arithmetic, ...] = ("int8", "accelerator")
+
+
+def lstm_pair(
+    seed: int, inputs: int, units: int, path: str, threads: int = 1, name: Arithmetic = "int8"
+) -> tuple[LstmLayer, object]:
     rng = np.random.default_rng(seed)
     wide = make_matrix(rng, inputs, (5, 3 * units), (2, units))
     recurrent = make_matrix(rng, units, (4, 4 * units))
     bias = rng.normal(size=4 * units).astype(np.float32)
     kernels = [native.Matrix(m.columns, native_bands(m), path, THREADS[threads]) for m in (wide, recurrent)]
-    definition = LstmLayer(as_weight(wide, "wide"), as_weight(recurrent, "recurrent"), bias)
-    return definition, native.LstmLayer(*kernels, bias)
+    rules = rules_of(name)
+    weights = as_weight(wide, "wide", rules), as_weight(recurrent, "recurrent", rules)
+    return LstmLayer(*weights, bias, rules.lstm_cell), native.LstmLayer(*kernels, bias, name)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -45,6 +52,26 @@ def test_elementwise_functions_on_all_kinds_of_numbers(path: str, name: str) -> 
     with np.errstate(all="ignore"):
         expected = getattr(arithmetic, name)(x)
     assert same_bits(getattr(native, name)(x, path), expected)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_gates_from_tables_on_all_kinds_of_numbers(path: str, name: str) -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, 400_000, dtype=np.uint32)
+    x = bits.view(np.float32)
+    x = np.concatenate([x[np.isfinite(x)], np.linspace(-9, 9, 300_001).astype(np.float32)])
+    x = np.concatenate([x, np.float32([-np.inf, np.inf, 0.0, -0.0])])
+    assert same_bits(getattr(native, name)(x, path, "accelerator"), getattr(accelerator, name)(x))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(finite, min_size=1, max_size=150), st.sampled_from(PATHS))
+def test_fixed_point_activations_of_any_row(values: list[float], path: str) -> None:
+    x = np.float32([values, [np.float32(v) * 2.0**-60 for v in values]])
+    q, scale = native.quantize_activations(x, path, "accelerator")
+    expected_q, expected_scale = accelerator.round_activations(x)
+    np.testing.assert_array_equal(q, expected_q)
+    assert same_bits(scale, expected_scale)
 
 
 @settings(max_examples=100, deadline=None)
@@ -67,10 +94,11 @@ def test_layer_norm_of_any_width(seed: int, columns: int, path: str) -> None:
     assert same_bits(native.layer_norm(x, weight, bias, 1e-5, path), arithmetic.layer_norm(x, weight, bias))
 
 
+@pytest.mark.parametrize("name", ARITHMETICS)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("threads", THREADS)
-def test_lstm_steps_and_chunks(path: str, threads: int) -> None:
-    definition, layer = lstm_pair(0, 45, 50, path, threads)
+def test_lstm_steps_and_chunks(path: str, threads: int, name: Arithmetic) -> None:
+    definition, layer = lstm_pair(0, 45, 50, path, threads, name)
     rng = np.random.default_rng(1)
     for n, frames in ((1, 0), (0, 5), (1, 1), (1, 300), (5, 40), (130, 2)):
         x = rng.normal(size=(n, frames, 45)).astype(np.float32)
@@ -87,9 +115,10 @@ def test_lstm_steps_and_chunks(path: str, threads: int) -> None:
         np.testing.assert_array_equal(before, (h, c))  # what is given is never changed
 
 
+@pytest.mark.parametrize("name", ARITHMETICS)
 @pytest.mark.parametrize("path", PATHS)
-def test_a_stream_of_thousands_of_frames_in_any_chunks(path: str) -> None:
-    definition, layer = lstm_pair(2, 24, 32, path)
+def test_a_stream_of_thousands_of_frames_in_any_chunks(path: str, name: Arithmetic) -> None:
+    definition, layer = lstm_pair(2, 24, 32, path, name=name)
     rng = np.random.default_rng(3)
     x = rng.normal(size=(1, 5000, 24)).astype(np.float32)
     zero = np.zeros((1, 32), np.float32)
@@ -102,16 +131,18 @@ def test_a_stream_of_thousands_of_frames_in_any_chunks(path: str) -> None:
         at += size
 
 
+@pytest.mark.parametrize("name", ARITHMETICS)
 @pytest.mark.parametrize("path", PATHS)
-def test_dense_and_joiner(path: str) -> None:
+def test_dense_and_joiner(path: str, name: Arithmetic) -> None:
+    rules = rules_of(name)
     rng = np.random.default_rng(4)
     matrix = make_matrix(rng, 60, (3, 100), (6, 33))
     bias = rng.normal(size=133).astype(np.float32)
-    definition = Dense(as_weight(matrix, "matrix"), bias)
-    dense = native.Dense(native.Matrix(60, native_bands(matrix), path), bias)
+    definition = Dense(as_weight(matrix, "matrix", rules), bias)
+    dense = native.Dense(native.Matrix(60, native_bands(matrix), path), bias, name)
     encoder, predictor = rng.normal(size=(2, 9, 60)).astype(np.float32)
     assert same_bits(dense(encoder), definition(encoder))
-    expected = arithmetic.log_softmax(definition(arithmetic.tanh(encoder + predictor)))
+    expected = arithmetic.log_softmax(definition(rules.tanh(encoder + predictor)))
     joiner = native.Joiner(dense)
     assert same_bits(joiner.log_probabilities(encoder, predictor), expected)
     tokens, best = joiner.best(encoder, predictor)
@@ -176,6 +207,8 @@ def test_layers_refuse_what_does_not_fit() -> None:
         native.LstmLayer(other, kernel, np.zeros(48, np.float32))
     with pytest.raises(ValueError, match="bias"):
         native.Dense(kernel, np.zeros(47, np.float32))
+    with pytest.raises(ValueError, match="arithmetic: expected int8 or accelerator, found float"):
+        native.Dense(kernel, np.zeros(48, np.float32), "float")
     with pytest.raises(ValueError, match="at least one column"):
         native.log_softmax(np.zeros((2, 0), np.float32))
     with pytest.raises(ValueError, match="weight"):

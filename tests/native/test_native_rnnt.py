@@ -23,9 +23,11 @@ from sottovoce.errors import ConfigError, FormatError  # noqa: E402
 from sottovoce.packed import Pcen, RnntArchitecture  # noqa: E402
 from sottovoce.runtime import NativeRnnt, PackedRnnt, Recognizer, make_network  # noqa: E402
 from sottovoce.runtime.native import NotPackedError  # noqa: E402
+from sottovoce.runtime.rules import Arithmetic  # noqa: E402
 
 tiny = runpy.run_path(str(Path(__file__).parents[1] / "runtime" / "tiny_rnnt.py"))
 SMALL, random_model, speaking_model = tiny["SMALL"], tiny["random_model"], tiny["speaking_model"]
+ARITHMETICS: tuple[Arithmetic, ...] = ("int8", "accelerator")
 PATHS = [name for name, available in native.kernel_paths() if available]
 ARCHITECTURES = [
     SMALL,
@@ -47,11 +49,13 @@ def same_state(found: State, expected: State) -> bool:
     )
 
 
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("a", ARCHITECTURES)
 @pytest.mark.parametrize("path", PATHS)
-def test_batches_give_the_same_frames_and_states(a: RnntArchitecture, path: str) -> None:
+def test_batches_give_the_same_frames_and_states(a: RnntArchitecture, path: str, arithmetic: Arithmetic) -> None:
     model = random_model(a)
-    definition, network = PackedRnnt(model), NativeRnnt(model, kernel=path, num_threads=2)
+    definition = PackedRnnt(model, arithmetic=arithmetic)
+    network = NativeRnnt(model, kernel=path, num_threads=2, arithmetic=arithmetic)
     assert network.kernel == path
     for n, frames in ((1, 0), (1, 1), (3, 37), (0, 5), (70, 9)):
         features = features_of(n, frames, a)
@@ -65,12 +69,15 @@ def test_batches_give_the_same_frames_and_states(a: RnntArchitecture, path: str)
         np.testing.assert_array_equal(f, e)
 
 
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("a", ARCHITECTURES)
 @given(cuts=st.lists(st.integers(0, 61), max_size=9), seed=st.integers(0, 99), n=st.integers(1, 3))
 @settings(max_examples=25, deadline=None)
-def test_any_chunking_gives_the_same_bits(a: RnntArchitecture, cuts: list[int], seed: int, n: int) -> None:
+def test_any_chunking_gives_the_same_bits(
+    a: RnntArchitecture, arithmetic: Arithmetic, cuts: list[int], seed: int, n: int
+) -> None:
     model, features = random_model(a, seed), features_of(n, 61, a, seed)
-    definition, network = PackedRnnt(model), NativeRnnt(model)
+    definition, network = PackedRnnt(model, arithmetic=arithmetic), NativeRnnt(model, arithmetic=arithmetic)
     state, reference = network.encoder_start(n), definition.encoder_start(n)
     for piece in np.split(features, sorted(cuts), axis=1):
         before = [array.copy() for array in state]
@@ -82,11 +89,13 @@ def test_any_chunking_gives_the_same_bits(a: RnntArchitecture, cuts: list[int], 
         state = after
 
 
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("a", ARCHITECTURES)
 @pytest.mark.parametrize("path", PATHS)
-def test_predictor_and_joiner_to_the_bit(a: RnntArchitecture, path: str) -> None:
+def test_predictor_and_joiner_to_the_bit(a: RnntArchitecture, path: str, arithmetic: Arithmetic) -> None:
     model, rng = random_model(a, 3), np.random.default_rng(0)
-    definition, network = PackedRnnt(model), NativeRnnt(model, kernel=path)
+    definition = PackedRnnt(model, arithmetic=arithmetic)
+    network = NativeRnnt(model, kernel=path, arithmetic=arithmetic)
     assert network.vocabulary == definition.vocabulary
     state, reference = network.predictor_start(5), definition.predictor_start(5)
     for _ in range(20):
@@ -115,7 +124,7 @@ def test_searches_give_the_same_hypotheses_and_scores(a: RnntArchitecture) -> No
 def test_a_stream_of_thousands_of_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     model = speaking_model(input={"kind": "features", "dim": 13, "rate": 100})
     features = np.random.default_rng(0).normal(0, 2, (6000, 13)).astype(np.float32)
-    for options in ({"max_symbols": 2}, {"method": "beam", "beam": 3}):
+    for options in ({"max_symbols": 2}, {"method": "beam", "beam": 3}, {"arithmetic": "accelerator"}):
         found = []
         for kernel in ("numpy", ""):
             monkeypatch.setenv("SOTTOVOCE_KERNEL", kernel)
@@ -135,9 +144,16 @@ def test_a_stream_of_thousands_of_frames(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_which_network_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOTTOVOCE_KERNEL", raising=False)
     assert isinstance(make_network(random_model()), NativeRnnt)
-    assert isinstance(make_network(random_model(), float_activations=True), PackedRnnt)
+    assert isinstance(make_network(random_model(), arithmetic="float"), PackedRnnt)
+    assert isinstance(make_network(random_model(), arithmetic="accelerator"), NativeRnnt)
+    with pytest.raises(ConfigError, match="arithmetic: the kernels multiply integers"):
+        NativeRnnt(random_model(), arithmetic="float")
+    with pytest.raises(ConfigError, match="arithmetic: expected one of int8, float, accelerator, found 'int4'"):
+        make_network(random_model(), arithmetic="int4")  # type: ignore[arg-type]
     floats = random_model(packed=False)
     assert isinstance(make_network(floats), PackedRnnt)
+    with pytest.raises(FormatError, match=r"weight_ih_l0: this arithmetic expects a packed matrix, found float32"):
+        make_network(floats, arithmetic="accelerator")
     with pytest.raises(NotPackedError, match=r"weight_ih_l0: expected a packed matrix, found float32"):
         NativeRnnt(floats)
     monkeypatch.setenv("SOTTOVOCE_KERNEL", "portable")

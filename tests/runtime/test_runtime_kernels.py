@@ -50,7 +50,7 @@ def test_what_the_kernels_would_not_run_warns_of_nothing(no_kernels: None, monke
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         make_network(random_model(packed=False))
-        make_network(random_model(), float_activations=True)
+        make_network(random_model(), arithmetic="float")
         monkeypatch.setenv("SOTTOVOCE_KERNEL", "numpy")
         make_network(random_model())
     monkeypatch.setenv("SOTTOVOCE_KERNEL", "avx2")

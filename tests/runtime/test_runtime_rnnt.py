@@ -72,7 +72,9 @@ def torch_encoder(model: PackedModel, a: RnntArchitecture, features: np.ndarray)
 def test_float_activations_agree_with_torch(a: RnntArchitecture, packed: bool) -> None:
     model = random_model(a, packed=packed)
     features = random_features(3, 37, a)
-    frames, lengths = PackedRnnt(model, float_activations=packed).encode(features, np.array([37, 24, 3]))
+    frames, lengths = PackedRnnt(model, arithmetic="float" if packed else "int8").encode(
+        features, np.array([37, 24, 3])
+    )
     assert frames.dtype == np.float32
     np.testing.assert_array_equal(lengths, [a.output_frames(37), a.output_frames(24), a.output_frames(3)])
     assert frames.shape == (3, a.output_frames(37), a.joiner_units)
@@ -82,7 +84,7 @@ def test_float_activations_agree_with_torch(a: RnntArchitecture, packed: bool) -
 def test_predictor_and_joiner_agree_with_torch() -> None:
     torch = pytest.importorskip("torch")
     model, a = random_model(), SMALL
-    network = PackedRnnt(model, float_activations=True)
+    network = PackedRnnt(model, arithmetic="float")
 
     def tensor(name: str) -> Any:
         return torch.from_numpy(model.decode(name).astype(np.float64))
@@ -175,7 +177,7 @@ def test_a_padded_batch_gives_the_same_bits_as_each_alone(a: RnntArchitecture) -
 def test_int8_activations_stay_near_the_float_ones() -> None:
     model, features = random_model(), random_features(4, 60)
     ours, _ = PackedRnnt(model).encode(features, np.full(4, 60))
-    floats, _ = PackedRnnt(model, float_activations=True).encode(features, np.full(4, 60))
+    floats, _ = PackedRnnt(model, arithmetic="float").encode(features, np.full(4, 60))
     assert not np.array_equal(ours, floats)
     assert np.abs(ours - floats).mean() < 0.05 * np.abs(floats).mean()
 

@@ -147,6 +147,7 @@ struct Decoder<8> {
 };
 
 #include "elementwise.inl"
+#include "accelerator.inl"
 #include "products.inl"
 
 void make_tables(int stored_bits, const std::uint8_t* levels, std::uint8_t* tables) {

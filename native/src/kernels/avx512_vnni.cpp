@@ -64,6 +64,7 @@ struct Table64 {
 };
 
 #include "elementwise.inl"
+#include "accelerator.inl"
 #include "nibble_decoders.inl"
 #include "products.inl"
 #include "nibble_tables.inl"

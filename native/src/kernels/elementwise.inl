@@ -102,14 +102,25 @@ void add_all(const float* x, float* y, std::ptrdiff_t count) {
 }
 
 // The bits of magnitudes order as the magnitudes do, and a maximum of integers needs no order of evaluation.
-void quantize(const float* __restrict x, std::ptrdiff_t columns, std::ptrdiff_t padded, std::int8_t* __restrict q,
-              std::uint8_t* __restrict magnitude, float* scale, std::int32_t* sum) {
+SOTTOVOCE_INLINE std::uint32_t largest_magnitude(const float* x, std::ptrdiff_t columns) {
   std::uint32_t largest = 0;
   for (std::ptrdiff_t i = 0; i < columns; ++i) {
     const std::uint32_t bits = bits_of(x[i]) & 0x7fffffffu;
     largest = bits > largest ? bits : largest;
   }
-  float s = of_bits(largest) / 127.0f;
+  return largest;
+}
+
+SOTTOVOCE_INLINE void pad(std::int8_t* q, std::uint8_t* magnitude, std::ptrdiff_t columns, std::ptrdiff_t padded) {
+  for (std::ptrdiff_t i = columns; i < padded; ++i) {
+    q[i] = 0;
+    magnitude[i] = 0;
+  }
+}
+
+void quantize(const float* __restrict x, std::ptrdiff_t columns, std::ptrdiff_t padded, std::int8_t* __restrict q,
+              std::uint8_t* __restrict magnitude, float* scale, std::int32_t* sum) {
+  float s = of_bits(largest_magnitude(x, columns)) / 127.0f;
   s = s == 0.0f ? 1.0f : s;
   std::int32_t total = 0;
   for (std::ptrdiff_t i = 0; i < columns; ++i) {
@@ -118,10 +129,7 @@ void quantize(const float* __restrict x, std::ptrdiff_t columns, std::ptrdiff_t 
     magnitude[i] = static_cast<std::uint8_t>(rounded < 0 ? -rounded : rounded);
     total += rounded;
   }
-  for (std::ptrdiff_t i = columns; i < padded; ++i) {
-    q[i] = 0;
-    magnitude[i] = 0;
-  }
+  pad(q, magnitude, columns, padded);
   *scale = s;
   *sum = total;
 }

@@ -9,6 +9,7 @@ constexpr std::uint8_t kLevelOffset = 0;
 constexpr int kTogether = 8;  // vectors that share one decoding
 
 #include "elementwise.inl"
+#include "accelerator.inl"
 
 struct Levels {
   std::int8_t vectors[8][kVectorBytes];

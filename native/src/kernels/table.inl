@@ -1,6 +1,9 @@
 // The path's Kernels, from the functions that the other .inl files and the path itself define in its unnamed namespace.
 
 Kernels make_kernels(const char* name, Layout layout) {
-  return Kernels{name,     layout,      kLevelOffset, make_tables, product,     quantize,           exp_all,   log_all,
-                 tanh_all, sigmoid_all, add_all,      layer_norm,  log_softmax, log_softmax_argmax, lstm_cell, read};
+  const Arithmetic int8{quantize, tanh_all, sigmoid_all, lstm_cell};
+  const Arithmetic accelerator{fixed_quantize, fixed_tanh_all, fixed_sigmoid_all, fixed_lstm_cell};
+  return Kernels{name,        layout,  kLevelOffset, make_tables, product,    int8,
+                 accelerator, exp_all, log_all,      add_all,     layer_norm, log_softmax,
+                 log_softmax_argmax, read};
 }

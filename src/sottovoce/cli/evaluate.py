@@ -16,6 +16,7 @@ from sottovoce.evaluation.hypotheses import write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import WordErrors, total
 from sottovoce.packed import file_sizes
+from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import transcribe_split
@@ -25,7 +26,7 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file, or a run folder.")],
     data: Annotated[Path, typer.Option(help="A folder made by 'sottovoce data prepare'.")],
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
-    float_activations: Annotated[bool, typer.Option("--float-activations", help="Weight-only figures.")] = False,
+    arithmetic: Annotated[Arithmetic, typer.Option(help="int8, float (weight-only figures) or accelerator.")] = "int8",
     method: Annotated[Method, typer.Option(help="greedy or beam.")] = "greedy",
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 4,
     blank_penalty: Annotated[
@@ -56,7 +57,7 @@ def evaluate(
             data,
             split,
             values,
-            float_activations=float_activations,
+            arithmetic=arithmetic,
             method=method,
             beam=beam,
             num_threads=threads,
@@ -68,7 +69,7 @@ def evaluate(
         file,
         data,
         split,
-        float_activations=float_activations,
+        arithmetic=arithmetic,
         method=method,
         beam=beam,
         blank_penalty=penalty,

@@ -17,6 +17,7 @@ from sottovoce.decoding.endpoint import DEFAULT_RULES
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.frontend.audio import read_audio
 from sottovoce.runtime import EndpointRules, Recognizer, Result, Stream
+from sottovoce.runtime.rules import Arithmetic
 
 _BATCH = 16  # files decoded together
 
@@ -49,7 +50,7 @@ def transcribe(
         Path | None, typer.Option(help="A text file of phrases to favour, one a line, with --method beam.")
     ] = None,
     hotwords_score: Annotated[float, typer.Option(help="Nats for each of their tokens.")] = 1.5,
-    float_activations: Annotated[bool, typer.Option("--float-activations", help="Quantize the weights only.")] = False,
+    arithmetic: Annotated[Arithmetic, typer.Option(help="int8, float (weight-only figures) or accelerator.")] = "int8",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with words and times.")] = False,
     stream: Annotated[bool, typer.Option("--stream", help="Transcribe live, in utterances.")] = False,
@@ -91,7 +92,7 @@ def transcribe(
         model,
         method=method.value,
         beam=beam,
-        float_activations=float_activations,
+        arithmetic=arithmetic,
         blank_penalty=blank_penalty,
         hotwords=_read_lines(hotwords) if hotwords else (),
         hotwords_score=hotwords_score,

@@ -114,6 +114,18 @@ def sigmoid(x: Floats) -> Floats:
     return y
 
 
+def lstm_cell(gates: Floats, c: Floats) -> tuple[Floats, Floats]:
+    """Gates i, f, g, o before their functions, float32 (N, 4H), c float32 (N, H) -> new h and c: c' = f * c + i * g;
+    h' = o * tanh(c')."""
+    units = c.shape[1]
+    opened = sigmoid(gates[:, : 2 * units])  # input and forget gates
+    c = opened[:, units:] * c
+    c += opened[:, :units] * tanh(gates[:, 2 * units : 3 * units])
+    h = tanh(c)
+    h *= sigmoid(gates[:, 3 * units :])
+    return h, c
+
+
 def exp(x: Floats) -> Floats:
     """2^k * (1 + r + r^2 P(r)), k = rint(x log2 e), r = (x - k * high) - k * low; relative error under 1.5e-7.
 

@@ -13,22 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sottovoce.errors import FormatError
 from sottovoce.packed.matrix import PackedMatrix
-from sottovoce.runtime.arithmetic import Floats, check_columns, exact_product, round_activations, sigmoid, tanh
+from sottovoce.runtime.arithmetic import Floats, check_columns, exact_product, lstm_cell, round_activations
+from sottovoce.runtime.rules import Cell, Round, Rules, rules_of
 
 Tensor = PackedMatrix | NDArray[Any]
 
 
 @dataclass(frozen=True)
 class IntegerWeight:
-    """A packed matrix, expanded: levels float32 (R, K) that are int8 values, row_scale float32 (R,)."""
+    """A packed matrix, expanded: levels float32 (R, K) that are int8 values, row_scale float32 (R,); ``round`` is what
+    makes integers of the vectors that it multiplies."""
 
     levels: Floats
     row_scale: Floats
+    round: Round = round_activations
 
     def product(self, x: Floats) -> Floats:
         """x float32 (N, K), quantized here, one scale a row -> float32 (N, R)."""
-        q, scale = round_activations(x)
+        q, scale = self.round(x)
         y = exact_product(q, self.levels)
         y *= self.row_scale * scale
         return y
@@ -55,16 +59,19 @@ def as_floats(tensor: Tensor) -> Floats:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def as_weight(tensor: Tensor, name: str, *, float_activations: bool = False) -> Weight:
-    """A packed matrix works on integers unless float_activations; a float array always on floats.
+def as_weight(tensor: Tensor, name: str, rules: Rules | None = None) -> Weight:
+    """A packed matrix works on integers where the rules (int8 by default) round; a float array always on floats.
 
-    Raises FormatError for a packed matrix of more than 65,536 columns.
+    Raises FormatError for a packed matrix of more than 65,536 columns, or a float array where rules want packed ones.
     """
-    if float_activations or not isinstance(tensor, PackedMatrix):
+    rules = rules or rules_of("int8")
+    if rules.packed_only and not isinstance(tensor, PackedMatrix):
+        raise FormatError(f"{name}: this arithmetic expects a packed matrix, found {tensor.dtype}")
+    if rules.round is None or not isinstance(tensor, PackedMatrix):
         return FloatWeight(as_floats(tensor))
     levels = tensor.level_matrix()
     check_columns(levels.shape[1], name)
-    return IntegerWeight(levels.astype(np.float32), tensor.row_scale())
+    return IntegerWeight(levels.astype(np.float32), tensor.row_scale(), rules.round)
 
 
 @dataclass(frozen=True)
@@ -98,12 +105,13 @@ class EmbeddingRows:
 class LstmLayer:
     """One LSTM layer, gates in PyTorch's order i, f, g, o; bias float32 (4H,) is bias_ih + bias_hh in float32.
 
-    Gates are (input product + recurrent product) + bias; c' = f * c + i * g; h' = o * tanh(c').
+    Gates are (input product + recurrent product) + bias; ``cell`` does the rest.
     """
 
     input_weight: Weight
     recurrent_weight: Weight
     bias: Floats
+    cell: Cell = lstm_cell
 
     @property
     def units(self) -> int:
@@ -111,16 +119,10 @@ class LstmLayer:
 
     def step(self, projected: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
         """One frame: projected, the input product, float32 (N, 4H); h and c float32 (N, H) -> new h and c."""
-        units = self.units
         gates = self.recurrent_weight.product(h)
         gates += projected  # addition commutes to the bit
         gates += self.bias
-        opened = sigmoid(gates[:, : 2 * units])  # input and forget gates
-        c = opened[:, units:] * c
-        c += opened[:, :units] * tanh(gates[:, 2 * units : 3 * units])
-        h = tanh(c)
-        h *= sigmoid(gates[:, 3 * units :])
-        return h, c
+        return self.cell(gates, c)
 
     def __call__(self, x: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
         """A chunk: x float32 (N, T, K) -> outputs float32 (N, T, H) and the last h, c; T may be 0.

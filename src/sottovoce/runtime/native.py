@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.decoding.protocol import Floats, Integers, State
-from sottovoce.errors import FormatError
+from sottovoce.errors import ConfigError, FormatError
 from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.packed.architecture import RnntArchitecture
 from sottovoce.packed.mapping import release_pages
 from sottovoce.runtime.arithmetic import check_columns
 from sottovoce.runtime.kernels import check_threads, compiled_path
 from sottovoce.runtime.rnnt import encoder_start, predictor_start
+from sottovoce.runtime.rules import Arithmetic, rules_of
 from sottovoce.runtime.tensors import TensorReader
 
 Band = tuple[int, NDArray[np.int8], Floats, NDArray[np.uint8]]
@@ -39,17 +40,21 @@ class NativeRnnt:
 
     Weights are tiled once, here, straight from the mapped file, whose pages are dropped again. Products are split
     among num_threads threads. kernel names a path, by default the one in use. Raises FormatError as PackedRnnt does,
-    NotPackedError for weights stored as floats, ConfigError for a number of threads outside 1 to 256 or a path that
-    cannot be run here.
+    NotPackedError for weights stored as floats, ConfigError for a number of threads outside 1 to 256, a path that
+    cannot be run here, or float arithmetic.
     """
 
-    def __init__(self, model: PackedModel, *, num_threads: int = 1, kernel: str = "") -> None:
+    def __init__(
+        self, model: PackedModel, *, num_threads: int = 1, kernel: str = "", arithmetic: Arithmetic = "int8"
+    ) -> None:
         check_threads(num_threads)
+        if rules_of(arithmetic).round is None:
+            raise ConfigError(f"arithmetic: the kernels multiply integers, which {arithmetic!r} has none of")
         module, path = compiled_path(kernel)
         self.architecture = RnntArchitecture.from_dict(model.architecture)
         reader = _Reader(TensorReader(model))
         try:
-            self._native = module.Rnnt(self.architecture, reader, path, module.Threads(num_threads))
+            self._native = module.Rnnt(self.architecture, reader, path, module.Threads(num_threads), arithmetic)
         except ValueError as error:
             raise FormatError(str(error)) from error
 

@@ -22,6 +22,7 @@ from sottovoce.frontend.values import checked_features
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.runtime.network import Network, make_network
 from sottovoce.runtime.result import ModelInput, Result
+from sottovoce.runtime.rules import Arithmetic
 from sottovoce.runtime.stream import Stream
 from sottovoce.runtime.words import words_of
 
@@ -40,11 +41,11 @@ class Recognizer:
 
     method is "greedy", with at most max_symbols tokens a frame, or "beam", with ``beam`` hypotheses and one token a
     frame. hotwords, in a beam search, are phrases to favour, each of their tokens by hotwords_score nats, or by what
-    stands behind the phrase as in ``"a phrase :2.5"``. endpoint says when ``is_endpoint`` holds. float_activations
-    computes with decoded float32 weights (weight-only figures). num_threads is the compiled kernels'; where those are
-    missing, NumPy gives the same results, slowly. Nothing is appended to the input: the network sees exactly the frames
-    that it was trained on, and any chunking gives the offline result, bit for bit where the weights are packed and
-    activations are int8.
+    stands behind the phrase as in ``"a phrase :2.5"``. endpoint says when ``is_endpoint`` holds. arithmetic is "int8",
+    "float" (decoded float32 weights, for weight-only figures) or "accelerator" (that of an 8-bit accelerator:
+    runtime/accelerator.py). num_threads is the compiled kernels'; where those are missing, NumPy gives the same
+    results, slowly. Nothing is appended to the input: the network sees exactly the frames that it was trained on, and
+    any chunking gives the offline result, bit for bit where the weights are packed and activations are integers.
 
     Raises FormatError for a model that cannot run, ConfigError for an option that cannot be used.
     """
@@ -55,7 +56,7 @@ class Recognizer:
         *,
         method: Method = "greedy",
         beam: int = 4,
-        float_activations: bool = False,
+        arithmetic: Arithmetic = "int8",
         blank_penalty: float = 0.0,
         max_symbols: int = 1,
         hotwords: str | Sequence[str] = (),
@@ -69,18 +70,18 @@ class Recognizer:
         self._search: Search = self._make_search()
         self._endpoint = endpoint
         if isinstance(model, PackedModel):
-            self._read(model, float_activations, num_threads)
+            self._read(model, arithmetic, num_threads)
         else:
             packed = load_model(Path(model))
             try:
-                self._read(packed, float_activations, num_threads)
+                self._read(packed, arithmetic, num_threads)
             except FormatError as error:
                 raise FormatError(f"{model}: {error}") from error
         self._hotwords, self._hotwords_score = hotword_lines(hotwords), hotwords_score
         self._search = self._search_for(())
 
-    def _read(self, model: PackedModel, float_activations: bool, num_threads: int) -> None:
-        self.network: Network = make_network(model, float_activations=float_activations, num_threads=num_threads)
+    def _read(self, model: PackedModel, arithmetic: Arithmetic, num_threads: int) -> None:
+        self.network: Network = make_network(model, arithmetic=arithmetic, num_threads=num_threads)
         self.input = ModelInput.from_dict(model.input)
         architecture = self.network.architecture
         if self.input.dim != architecture.features:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from sottovoce.decoding.protocol import Floats, Integers, State
 from sottovoce.packed import PackedModel
 from sottovoce.packed.architecture import RnntArchitecture
-from sottovoce.runtime.arithmetic import layer_norm, log_softmax, tanh
+from sottovoce.runtime.arithmetic import layer_norm, log_softmax
 from sottovoce.runtime.pcen import pcen, pcen_start
+from sottovoce.runtime.rules import Arithmetic, rules_of
 from sottovoce.runtime.tensors import TensorReader
 
 
@@ -27,16 +28,18 @@ def stack_frames(features: Floats, size: int, stride: int) -> tuple[Floats, Floa
 class PackedRnnt:
     """Runs a packed RNN-T in NumPy; implements decoding's Encoder and Transducer.
 
-    On packed matrices activations are int8 and every result is the same bit for bit, whatever the batch or the
-    chunks. With float_activations, and for matrices stored as floats, weights are float32 and products are NumPy's.
+    On packed matrices activations are integers and every result is the same bit for bit, whatever the batch or the
+    chunks. With float arithmetic, and for matrices stored as floats, weights are float32 and products are NumPy's.
     Layer norm, where there is any, acts on each encoder LSTM's output, before a reduction joins frames.
-    Raises FormatError for a network of another type, or a tensor that is missing or misshapen.
+    Raises FormatError for a network of another type, or a tensor that is missing, misshapen, or stored as floats where
+    the arithmetic is the accelerator's; ConfigError for an arithmetic that is unknown.
     """
 
-    def __init__(self, model: PackedModel, *, float_activations: bool = False) -> None:
+    def __init__(self, model: PackedModel, *, arithmetic: Arithmetic = "int8") -> None:
         self.architecture = RnntArchitecture.from_dict(model.architecture)
-        a = self.architecture
-        read = TensorReader(model, float_activations)
+        a, rules = self.architecture, rules_of(arithmetic)
+        read = TensorReader(model, rules)
+        self._tanh = rules.tanh
         self._mean = read.floats("encoder.mean", a.features)
         self._istd = read.floats("encoder.istd", a.features)
         self._layers = [
@@ -109,7 +112,7 @@ class PackedRnnt:
 
     def joiner(self, encoder: Floats, predictor: Floats) -> Floats:
         """encoder (N, J), predictor (N, J) -> log-probabilities float32 (N, V)."""
-        return log_softmax(self._output(tanh(encoder + predictor)))
+        return log_softmax(self._output(self._tanh(encoder + predictor)))
 
 
 def encoder_start(a: RnntArchitecture, n: int) -> State:

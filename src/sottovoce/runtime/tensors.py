@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,14 +10,18 @@ from sottovoce.errors import FormatError
 from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.runtime.arithmetic import Floats
 from sottovoce.runtime.layers import Dense, EmbeddingRows, LstmLayer, Tensor, Weight, as_floats, as_weight
+from sottovoce.runtime.rules import Rules, rules_of
 
 
 @dataclass(frozen=True)
 class TensorReader:
-    """Reads the tensors of one model. All methods raise FormatError naming a tensor that is missing or misshapen."""
+    """Reads the tensors of one model, for layers that keep the rules.
+
+    All methods raise FormatError naming a tensor that is missing, misshapen or, as a weight, against the rules.
+    """
 
     model: PackedModel
-    float_activations: bool = False
+    rules: Rules = field(default_factory=lambda: rules_of("int8"))
 
     def tensor(self, name: str, *shape: int) -> Tensor:
         """The tensor of that name, or the one that it is an alias of."""
@@ -34,7 +38,7 @@ class TensorReader:
         return as_floats(self.tensor(name, *shape))
 
     def weight(self, name: str, rows: int, columns: int) -> Weight:
-        return as_weight(self.tensor(name, rows, columns), name, float_activations=self.float_activations)
+        return as_weight(self.tensor(name, rows, columns), name, self.rules)
 
     def dense(self, prefix: str, rows: int, columns: int) -> Dense:
         """``{prefix}.weight`` (rows, columns) and ``{prefix}.bias`` (rows,)."""
@@ -49,4 +53,5 @@ class TensorReader:
             self.weight(f"{prefix}.weight_ih_l{layer}", 4 * units, columns),
             self.weight(f"{prefix}.weight_hh_l{layer}", 4 * units, units),
             self.floats(f"{prefix}.bias_ih_l{layer}", 4 * units) + self.floats(f"{prefix}.bias_hh_l{layer}", 4 * units),
+            self.rules.lstm_cell,
         )

@@ -15,6 +15,7 @@ from sottovoce.errors import ConfigError
 from sottovoce.evaluation.wer import WordErrors, count_errors
 from sottovoce.frontend.values import checked_features
 from sottovoce.runtime import Recognizer
+from sottovoce.runtime.rules import Arithmetic
 
 _BATCH = 64  # utterances
 
@@ -25,7 +26,7 @@ def tune_blank_penalty(
     split: str,
     penalties: Sequence[float],
     *,
-    float_activations: bool = False,
+    arithmetic: Arithmetic = "int8",
     method: Method = "greedy",
     beam: int = 4,
     num_threads: int = 1,
@@ -37,7 +38,7 @@ def tune_blank_penalty(
     """
     _check(penalties)
     searches = [make_search(method, beam=beam, blank_penalty=penalty) for penalty in penalties]
-    recognizer = Recognizer(model, float_activations=float_activations, num_threads=num_threads)
+    recognizer = Recognizer(model, arithmetic=arithmetic, num_threads=num_threads)
     counts = [WordErrors() for _ in searches]
     for batch in _batches(split_utterances(data, split, recognizer.input)):
         frames, lengths = recognizer.network.encode(*_padded(batch, recognizer.input.dim))

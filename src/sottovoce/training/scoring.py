@@ -16,6 +16,7 @@ from sottovoce.models import Rnnt
 from sottovoce.packed import RnntArchitecture, load_model
 from sottovoce.quant.loading import load
 from sottovoce.runtime import ModelInput, Recognizer
+from sottovoce.runtime.rules import Arithmetic
 
 
 def transcribe_split(
@@ -23,7 +24,7 @@ def transcribe_split(
     data: Path,
     split: str,
     *,
-    float_activations: bool = False,
+    arithmetic: Arithmetic = "int8",
     method: Method = "greedy",
     beam: int = 4,
     blank_penalty: float = 0.0,
@@ -37,7 +38,7 @@ def transcribe_split(
         model,
         method=method,
         beam=beam,
-        float_activations=float_activations,
+        arithmetic=arithmetic,
         blank_penalty=blank_penalty,
         num_threads=num_threads,
     )
