@@ -100,6 +100,29 @@ def test_mistakes_are_one_line(run, model: Path, tmp_path: Path) -> None:
         assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
 
 
+def test_a_described_device_is_computed_beside_eight_bits(run, model: Path, tmp_path: Path) -> None:
+    to = tmp_path / "device.json"
+    code, out, _ = run("bench", model, "--device", "ethos-u55-256", "--json", to)
+    assert code == 0
+    for text in ("computed, not measured", "which fit into 4,194,304 on the chip", "joiner.output", "at 8 bits", "mW"):
+        assert text in out, text
+    figures = json.loads(to.read_text())
+    assert figures["frame_seconds"] == 0.04 and figures["device"]["macs_per_cycle"] == 256
+    parts = figures["packed"]["parts"]
+    named = [layer["seconds"] for layer in figures["packed"]["layers"] if layer["part"] == "encoder"]
+    assert parts["encoder"]["seconds"] == pytest.approx(sum(named)) and parts["joiner"]["joules"] > 0
+    assert figures["packed"]["weight_bytes"] < figures["eight_bits"]["weight_bytes"]
+    floats = tmp_path / "floats.safetensors"
+    tiny["speaking_model"](packed=False).save(floats)
+    for arguments, message in (
+        ((model, "--device", "abacus"), "abacus: no such device"),
+        ((model, "--device", "ethos-u55-256", "--kernels"), "does not go with --kernels"),
+        ((floats, "--device", "ethos-u55-256"), f"{floats}: encoder.layers.0.weight_ih_l0"),
+    ):
+        code, _, err = run("bench", *arguments)
+        assert code == 2 and err.startswith("error: ") and message in err and err.count("\n") == 1, err
+
+
 def test_latency_is_in_milliseconds() -> None:
     found = Latency.of(list(np.arange(1, 102) / 1000))
     assert (found.p50, found.p90, found.p99, found.mean) == pytest.approx((51, 91, 100, 51))

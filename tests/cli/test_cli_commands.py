@@ -75,6 +75,10 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
     assert len((tmp_path / "h.jsonl").read_text().splitlines()) == 12
     code, out, _ = run("evaluate", base, "--data", tones, "--split", "dev", "--method", "beam", "--arithmetic", "float")
     assert code == 0 and out.startswith("dev: WER ")
+    code, out, _ = run("evaluate", arm, "--data", tones, "--split", "dev", "--arithmetic", "accelerator")
+    assert code == 0 and out.startswith("dev: WER ")
+    code, _, err = run("evaluate", base, "--data", tones, "--split", "dev", "--arithmetic", "accelerator")
+    assert code == 2 and "expects a packed matrix, found float32" in err and err.count("\n") == 1
     code, out, _ = run("inspect", arm / "model.safetensors", "--json")
     assert code == 0 and "joiner.output.weight" in out
 

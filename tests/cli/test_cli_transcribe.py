@@ -70,6 +70,18 @@ def test_nbest_lists_and_json(model: Path, folder: Path) -> None:
     assert found["nbest"][0]["text"] == found["text"]
 
 
+def test_arithmetic_is_the_recognizer_s(model: Path, folder: Path) -> None:
+    path = folder / "deeper" / "a.wav"
+    samples, rate = soundfile.read(path, dtype="float32")
+    scores = set()
+    for name in ("int8", "float", "accelerator"):
+        [line] = run("transcribe", model, path, "--json", "--arithmetic", name)
+        expected = Recognizer(model, arithmetic=name).transcribe(samples, rate)
+        assert json.loads(line)["score"] == round(expected.score, 6)
+        scores.add(expected.score)
+    assert len(scores) == 3
+
+
 def test_bad_audio_is_named(model: Path, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"notes\.txt"):
         run("transcribe", model, folder / "notes.txt")

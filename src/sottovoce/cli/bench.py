@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from sottovoce.cli.device import device_report, show_device
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bench import Bench, Latency, PathSpeed, bench_paths
 from sottovoce.evaluation.bench import bench as measure
@@ -22,6 +23,10 @@ def bench(
     threads: Annotated[int, typer.Option(min=1, help="Threads that share each product.")] = 1,
     frames: Annotated[int, typer.Option(min=1, help="Encoder frames to time.")] = 500,
     kernels: Annotated[bool, typer.Option("--kernels", help="Also time every kernel path, taking turns.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Compute latency and energy on this accelerator instead: a shipped name, or a YAML file."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Stream noise through a model, frame by frame, and show latency, real-time factor, loading, memory, bandwidth.
@@ -31,9 +36,19 @@ def bench(
         sottovoce bench model.safetensors
 
         sottovoce bench model.safetensors --kernels --threads 2 --json bench.json
+
+        sottovoce bench model.safetensors --device ethos-u55-256
     """
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise ConfigError(f"{json_file}: cannot be written: there is no such folder")
+    if device is not None:
+        if kernels:
+            raise ConfigError("--device computes, and times no kernels: it does not go with --kernels")
+        report = device_report(model, device)
+        show_device(report, Console())
+        if json_file is not None:
+            _write(json_file, report.to_dict())
+        return
     found = measure(model, num_threads=threads, frames=frames)
     paths = bench_paths(model, num_threads=threads, frames=min(frames, 200)) if kernels else []
     console = Console()
@@ -41,13 +56,13 @@ def bench(
     if paths:
         console.print(_paths_table(paths))
     if json_file is not None:
-        _write(json_file, found, paths)
+        figures: dict[str, Any] = dataclasses.asdict(found)
+        if paths:
+            figures["kernels"] = [dataclasses.asdict(speed) for speed in paths]
+        _write(json_file, figures)
 
 
-def _write(path: Path, found: Bench, paths: list[PathSpeed]) -> None:
-    figures: dict[str, Any] = dataclasses.asdict(found)
-    if paths:
-        figures["kernels"] = [dataclasses.asdict(speed) for speed in paths]
+def _write(path: Path, figures: dict[str, Any]) -> None:
     try:
         with replacing(path) as stream:
             stream.write((json.dumps(figures, indent=2) + "\n").encode())

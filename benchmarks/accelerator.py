@@ -1,0 +1,140 @@
+"""What an accelerator's arithmetic costs: the same packed files in int8 and in accelerator arithmetic.
+
+    python benchmarks/accelerator.py MODEL [MODEL ...] --data DIR [--split dev|test] [--blank-penalty NATS]
+        [--results FILE] [--table]
+
+MODEL is a packed file or a run folder, DIR a folder made by 'sottovoce data prepare'; all models of a call are scored
+on its split. Nothing is trained and nothing calibrated. The verdict is on the paired relative difference with the
+project's margin of 2 %: errors are averaged over models, speakers and models are drawn. Finished cells, named by the
+file's content, are not run again; ``--table`` only prints those of the models given.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import Cells, print_machine, print_table
+
+from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
+from sottovoce.evaluation.noninferiority import Verdict, verdict, wer_margin
+from sottovoce.evaluation.results import score_hypotheses
+from sottovoce.evaluation.wer import total
+from sottovoce.packed import PackedMatrix, load_model
+from sottovoce.runtime.rules import Arithmetic
+from sottovoce.training.run import Run
+from sottovoce.training.scoring import transcribe_split
+
+HERE = Path(__file__).parent
+ARITHMETICS: tuple[Arithmetic, ...] = ("int8", "accelerator")
+
+
+def labels_of(paths: Sequence[Path]) -> list[str]:
+    """What tells the files apart: their folders, less what all of them share."""
+    folders = [path.resolve().parent for path in paths]
+    shared = Path(os.path.commonpath(folders)) if len(set(folders)) > 1 else folders[0].parent
+    return [str(folder.relative_to(shared)) for folder in folders]
+
+
+def bits_of(path: Path) -> float:
+    """Bits of a code, averaged over the weights of packed matrices."""
+    matrices = [tensor for tensor in load_model(path).tensors.values() if isinstance(tensor, PackedMatrix)]
+    weights = sum(matrix.rows * matrix.columns for matrix in matrices)
+    bits = sum(band.bits * band.rows * matrix.columns for matrix in matrices for band in matrix.bands)
+    return bits / weights if weights else 32.0
+
+
+def cell_config(model: Path, data: Path, split: str, blank_penalty: float) -> dict[str, Any]:
+    prepared = json.loads((data / "prepared.json").read_text(encoding="utf-8"))
+    manifest = hashlib.sha256((data / f"{split}.jsonl.gz").read_bytes()).hexdigest()[:12]
+    content = hashlib.sha256(model.read_bytes()).hexdigest()[:12]
+    return {
+        "corpus": prepared["name"], "manifest": manifest, "split": split, "model": content,
+        "blank_penalty": blank_penalty,
+    }  # fmt: skip
+
+
+def measure(model: Path, data: Path, split: str, blank_penalty: float) -> dict[str, Any]:
+    """Errors of each utterance in each arithmetic, with words and speakers."""
+    figures: dict[str, Any] = {"bits": bits_of(model)}
+    for arithmetic in ARITHMETICS:
+        found = transcribe_split(model, data, split, arithmetic=arithmetic, blank_penalty=blank_penalty)
+        scored = score_hypotheses(found)
+        counts = total(scored)
+        figures[arithmetic] = {
+            "errors": [utterance.errors.errors for utterance in scored], "wer": counts.wer,
+            "substitutions": counts.substitutions, "insertions": counts.insertions, "deletions": counts.deletions,
+        }  # fmt: skip
+        figures["words"], figures["speakers"] = counts.words, [h.speaker or "" for h in found]
+    return figures
+
+
+def judged(rows: Sequence[dict[str, Any]]) -> Verdict:
+    """Over files that were scored on the same utterances."""
+    speakers = rows[0]["speakers"]
+    ids = [str(i) for i in range(len(speakers))]
+    known = dict(zip(ids, speakers, strict=True)) if all(speakers) else None
+    errors = [np.array([row[name]["errors"] for row in rows], float) for name in ARITHMETICS]
+    margin = wer_margin(8)  # the weights are those of the control: the strictest margin
+    return verdict(relative_difference(errors[0], errors[1], cluster_ids(ids, known)), margin)
+
+
+def table(labels: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """A line for each file, and one for all of them together."""
+    lines = []
+    for label, row in zip(labels, rows, strict=True):
+        lines.append(
+            [label, f"{row['bits']:.3g}", *(_wer(row[name]) for name in ARITHMETICS), _sentence(judged([row]))]
+        )
+    wers = [f"{np.mean([row[name]['wer'] for row in rows]):.2f}" for name in ARITHMETICS]
+    return [*lines, [f"all {len(rows)}", "", *wers, _sentence(judged(rows))]]
+
+
+def _wer(counts: dict[str, Any]) -> str:
+    return f"{counts['wer']:.2f} ({counts['substitutions']}/{counts['insertions']}/{counts['deletions']})"
+
+
+def _sentence(found: Verdict) -> str:
+    return (
+        f"{100 * found.relative_difference:+.2f} % [{100 * found.lower:+.2f}, {100 * found.upper:+.2f}], "
+        f"{found.kind}, sees {100 * found.smallest_detectable:.1f} %"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--split", choices=("dev", "test"), default="dev")
+    parser.add_argument("--blank-penalty", type=float, default=0.0, help="what these models are decoded with, nats")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "accelerator.jsonl")
+    options = parser.parse_args()
+    models = [Run(path).model if path.is_dir() else path for path in options.models]
+    cells = Cells(options.results)
+    rows, labels = [], []
+    if not options.table:
+        print_machine()
+    for label, model in zip(labels_of(models), models, strict=True):
+        config = cell_config(model, options.data, options.split, options.blank_penalty)
+        row = cells.done(config, 0)
+        if row is None and not options.table:
+            start = time.perf_counter()
+            figures = measure(model, options.data, options.split, options.blank_penalty)
+            row = cells.record(config, 0, {"label": label, **figures}, time.perf_counter() - start)
+        if row is not None:
+            rows.append(row["figures"])
+            labels.append(label)
+    if not rows:
+        raise SystemExit("nothing has been measured for these models")
+    columns = ["model", "bits", *(f"{name}: WER % (sub/ins/del)" for name in ARITHMETICS), "difference, 5 % bounds"]
+    print_table(f"{config['corpus']}, {options.split}", columns, table(labels, rows))
+
+
+if __name__ == "__main__":
+    main()

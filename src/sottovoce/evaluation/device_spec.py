@@ -1,0 +1,84 @@
+"""The description of an accelerator: a YAML file, checked, and those that ship with the package."""
+
+from __future__ import annotations
+
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sottovoce.errors import ConfigError, did_you_mean
+
+
+class DeviceSpec(BaseModel):
+    """An accelerator whose products are of int8 activations and int8 weights, expanded from codes on the way in.
+
+    Bandwidths are bytes a second, energies picojoules. ``on_chip_bytes`` is what it has for weights. Without
+    ``on_chip_bytes_per_second`` memory on the chip delays nothing; without ``codes_per_cycle`` expansion keeps pace
+    with whatever brings the codes. Overheads are for each layer that runs, and for each encoder frame.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    name: str = Field(min_length=1)
+    clock_hz: float = Field(gt=0)
+    macs_per_cycle: float = Field(gt=0)
+    off_chip_bytes_per_second: float = Field(gt=0)
+    on_chip_bytes: int = Field(ge=0)
+    on_chip_bytes_per_second: float | None = Field(default=None, gt=0)
+    pj_per_mac: float = Field(ge=0)
+    pj_per_off_chip_byte: float = Field(ge=0)
+    pj_per_on_chip_byte: float = Field(ge=0)
+    codes_per_cycle: float | None = Field(default=None, gt=0)
+    pj_per_code: float = Field(default=0.0, ge=0)
+    layer_overhead_us: float = Field(default=0.0, ge=0)
+    frame_overhead_us: float = Field(default=0.0, ge=0)
+
+
+def load_device(name: str | Path) -> DeviceSpec:
+    """The spec of a file, or of a name that ships with the package. Raises ConfigError naming the file and the key."""
+    path = _find(str(name))
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{name}: expected the keys and values of a device, found {type(data).__name__}")
+    return parse_device(data, str(name))
+
+
+def parse_device(data: dict[str, Any], source: str) -> DeviceSpec:
+    """Check a spec's values. Raises ConfigError naming the source, the key, and what was found there."""
+    try:
+        return DeviceSpec.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ConfigError(f"{source}: {key}: no such key{did_you_mean(key, DeviceSpec.model_fields)}") from error
+        if first["type"] == "missing":
+            raise ConfigError(f"{source}: {key}: expected a value, found none") from error
+        raise ConfigError(f"{source}: {key}: {first['msg']}, found {first['input']!r}") from error
+
+
+def shipped_devices() -> list[str]:
+    """Names of the devices that come with the package."""
+    return sorted(x.name.removesuffix(".yaml") for x in _folder().iterdir() if x.name.endswith(".yaml"))
+
+
+def _folder() -> Traversable:
+    return resources.files("sottovoce") / "devices"
+
+
+def _find(name: str) -> Path | Traversable:
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ConfigError(f"{name}: expected the file of a device, found a folder")
+    if name in shipped_devices():
+        return _folder() / f"{name}.yaml"
+    raise ConfigError(f"{name}: no such device; the package has {', '.join(shipped_devices())}")
