@@ -16,7 +16,7 @@ namespace sottovoce {
 namespace {
 
 struct Features {
-  bool avx2 = false, avx512_vnni = false, avx512_vbmi = false, neon = false, dotprod = false;
+  bool avx2 = false, avx_vnni = false, avx512_vnni = false, avx512_vbmi = false, neon = false, dotprod = false;
 };
 
 #if defined(SOTTOVOCE_X86_64)
@@ -37,10 +37,12 @@ Features detect() {
   const unsigned saved = saved_registers();
   if ((saved & 0x06) != 0x06) return found;
   found.avx2 = b >> 5 & 1;
+  const unsigned subleaves = a;
   const bool f = b >> 16 & 1, dq = b >> 17 & 1, bw = b >> 30 & 1, vl = b >> 31 & 1;
   const bool vbmi = c >> 1 & 1, vnni = c >> 11 & 1;
   found.avx512_vnni = (saved & 0xe0) == 0xe0 && found.avx2 && f && dq && bw && vl && vnni;
   found.avx512_vbmi = found.avx512_vnni && vbmi;
+  found.avx_vnni = found.avx2 && subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
   return found;
 }
 
@@ -70,6 +72,11 @@ std::vector<KernelPath> list_paths() {
 #if defined(SOTTOVOCE_X86_64)
   return {{"avx512-vbmi-vnni", found.avx512_vbmi, avx512_vbmi_vnni_kernels},
           {"avx512-vnni", found.avx512_vnni, avx512_vnni_kernels},
+#if defined(SOTTOVOCE_AVX_VNNI)
+          {"avx-vnni", found.avx_vnni, avx_vnni_kernels},
+#else
+          {"avx-vnni", false, nullptr},  // this compiler does not know it
+#endif
           {"avx2", found.avx2, avx2_kernels},
           {"neon-dotprod", found.dotprod, nullptr},
           {"neon", found.neon, nullptr},
@@ -77,6 +84,7 @@ std::vector<KernelPath> list_paths() {
 #else
   return {{"avx512-vbmi-vnni", found.avx512_vbmi, nullptr},
           {"avx512-vnni", found.avx512_vnni, nullptr},
+          {"avx-vnni", found.avx_vnni, nullptr},
           {"avx2", found.avx2, nullptr},
 #if defined(SOTTOVOCE_ARM64)
           {"neon-dotprod", found.dotprod, neon_dotprod_kernels},
@@ -104,7 +112,10 @@ std::string names(bool only_available) {
 std::vector<CpuFeature> cpu_features() {
   const Features found = detect();
 #if defined(SOTTOVOCE_X86_64)
-  return {{"AVX2", found.avx2}, {"AVX-512 VNNI", found.avx512_vnni}, {"AVX-512 VBMI", found.avx512_vbmi}};
+  return {{"AVX2", found.avx2},
+          {"AVX-VNNI", found.avx_vnni},
+          {"AVX-512 VNNI", found.avx512_vnni},
+          {"AVX-512 VBMI", found.avx512_vbmi}};
 #elif defined(SOTTOVOCE_ARM64)
   return {{"NEON", found.neon}, {"dotprod", found.dotprod}};
 #else

@@ -57,6 +57,7 @@ struct Kernels {
   const char* name;
   Layout layout;
   std::uint8_t level_offset;  // what is added to levels in tables and tiles, to make them unsigned
+  int widest_lookup;          // bits, 5 or 6: tiles hold the levels of wider codes, not the codes
 
   // levels (256,) by code, offset added, zeros after the last one -> tables (kTableBytes,).
   void (*make_tables)(int stored_bits, const std::uint8_t* levels, std::uint8_t* tables);
@@ -92,6 +93,7 @@ const Kernels& portable_kernels();
 #if defined(SOTTOVOCE_X86_64)
 const Kernels& avx512_vbmi_vnni_kernels();
 const Kernels& avx512_vnni_kernels();
+const Kernels& avx_vnni_kernels();  // where the compiler knows it
 const Kernels& avx2_kernels();
 #elif defined(SOTTOVOCE_ARM64)
 const Kernels& neon_dotprod_kernels();

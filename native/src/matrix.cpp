@@ -62,7 +62,7 @@ Matrix::Matrix(const Kernels& kernels, int columns, std::span<const PackedBand> 
 }
 
 Matrix::Band Matrix::make_band(const PackedBand& source, int first_row, ThreadPool& pool) const {
-  const int stored = stored_bits(source.bits);
+  const int stored = stored_bits(source.bits, kernels_->widest_lookup);
   Band band{{}, first_row, panels_of(source.rows), {}, Block(kTableBytes), {}};
   band.row_scale.assign(source.row_scale.begin(), source.row_scale.end());
   std::uint8_t levels[256] = {};
@@ -74,7 +74,7 @@ Matrix::Band Matrix::make_band(const PackedBand& source, int first_row, ThreadPo
   const PackedRows rows{source.codes.data(), source.rows, columns_, source.bits};
   std::uint8_t* tiles = band.tiles.as<std::uint8_t>();
   pool.split(band.panels, kLeastPanels,
-             [&](Range panels) { tile_panels(rows, kernels_->layout, levels, panels, tiles); });
+             [&](Range panels) { tile_panels(rows, kernels_->layout, stored, levels, panels, tiles); });
   const bool has_minus_128 = std::find(source.levels.begin(), source.levels.end(), -128) != source.levels.end();
   band.view = {
       tiles,        band.tables.as<std::uint8_t>(), band.row_scale.data(), source.rows, chunks_of(columns_), stored,

@@ -74,38 +74,39 @@ void place_levels(const Codes& codes, const std::uint8_t* levels, std::uint8_t* 
   }
 }
 
-template <Layout layout, int Bits>
+template <Layout layout, int Bits, int Stored>
 void tile_panel(const PackedRows& source, const std::uint8_t* levels, int first_row, std::uint8_t* tile) {
-  constexpr int stored = stored_bits(Bits);
   Codes codes;
   for (int chunk = 0; chunk < chunks_of(source.columns); ++chunk) {
     gather_chunk<Bits>(source, first_row, chunk, codes);
-    if constexpr (stored == 8) {
+    if constexpr (Stored == 8) {
       place_levels(codes, levels, tile);
     } else {
       constexpr int fields = fields_of(layout, Bits).count;
       place_fields<layout, Bits>(codes, tile, std::make_integer_sequence<int, fields>{});
     }
-    tile += stored * kVectorBytes;
+    tile += Stored * kVectorBytes;
   }
 }
 
 using TilePanel = void (*)(const PackedRows&, const std::uint8_t*, int, std::uint8_t*);
 
+// Of 7 and 8 bits there are tiles of levels only.
 template <Layout layout, int... Bits>
-TilePanel select(int bits, std::integer_sequence<int, Bits...>) {
-  constexpr TilePanel tilers[] = {tile_panel<layout, Bits + 1>...};
-  return tilers[bits - 1];
+TilePanel select(int bits, int stored_bits, std::integer_sequence<int, Bits...>) {
+  constexpr TilePanel of_levels[] = {tile_panel<layout, Bits + 1, 8>...};
+  constexpr TilePanel of_codes[] = {tile_panel<layout, Bits + 1, (Bits < 6 ? Bits + 1 : 8)>...};
+  return stored_bits == 8 ? of_levels[bits - 1] : of_codes[bits - 1];
 }
 
 }  // namespace
 
-void tile_panels(const PackedRows& source, Layout layout, const std::uint8_t* levels, Range panels,
+void tile_panels(const PackedRows& source, Layout layout, int stored_bits, const std::uint8_t* levels, Range panels,
                  std::uint8_t* tiles) {
   constexpr auto all = std::make_integer_sequence<int, 8>{};
-  const TilePanel tile =
-      layout == Layout::sextet ? select<Layout::sextet>(source.bits, all) : select<Layout::nibble>(source.bits, all);
-  const std::size_t bytes = panel_bytes(source.columns, stored_bits(source.bits));
+  const TilePanel tile = layout == Layout::sextet ? select<Layout::sextet>(source.bits, stored_bits, all)
+                                                  : select<Layout::nibble>(source.bits, stored_bits, all);
+  const std::size_t bytes = panel_bytes(source.columns, stored_bits);
   for (int panel = panels.first; panel < panels.last; ++panel) {
     tile(source, levels, panel * kPanelRows, tiles + static_cast<std::size_t>(panel) * bytes);
   }

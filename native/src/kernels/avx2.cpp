@@ -1,18 +1,27 @@
-// AVX2, without any dot product instruction: vpmaddubsw multiplies |q| by the level with q's sign transferred to it.
-// 2 * 127 * 127 does not saturate; where a level is -128, which cannot be negated, |level| is multiplied by q with the
-// level's sign instead (2 * 128 * 127 does not saturate either, because q is never -128).
+// AVX2, compiled twice: with AVX-VNNI's dot product, and without any. Then vpmaddubsw multiplies |q| by the level with
+// q's sign transferred to it: 2 * 127 * 127 does not saturate; where a level is -128, which cannot be negated, |level|
+// is multiplied by q with the level's sign instead (2 * 128 * 127 does not saturate either, because q is never -128).
+//
+// Vector instructions for 32 weights: lookup 2 at 4 bits, 5 at 5, 10 at 6 bits; the product 4 without AVX-VNNI, 1 with
+// it. So codes of 6 bits are stored as levels, which need no lookup, and without AVX-VNNI 5 bits are bound by
+// arithmetic.
 #include <immintrin.h>
 
 #include "common.hpp"
 
+#if defined(__AVXVNNI__)
+#define SOTTOVOCE_NEGATES_LEVELS 0
+#else
 #define SOTTOVOCE_NEGATES_LEVELS 1
+#endif
+#define SOTTOVOCE_WIDEST_LOOKUP 5
 
 namespace sottovoce {
 namespace {
 
-constexpr std::uint8_t kLevelOffset = 0;
+constexpr std::uint8_t kLevelOffset = SOTTOVOCE_NEGATES_LEVELS ? 0 : 128;
 constexpr int kWidth = 32;
-constexpr int streams(int bits) { return bits == 8 ? 2 : 1; }
+constexpr int streams(int bits) { return bits == 5 ? 1 : 2; }  // two of 5 bits run out of registers
 constexpr int kBatch = 4;
 constexpr int chains(int n) { return n == 1 ? 2 : 1; }
 
@@ -30,12 +39,19 @@ SOTTOVOCE_INLINE Vector four_bytes(const void* from) {
   return _mm256_set1_epi32(four);
 }
 
+#if defined(__AVXVNNI__)
+template <bool>
+SOTTOVOCE_INLINE Sum dot(Sum sum, Vector levels, const std::int8_t* q, const std::uint8_t*) {
+  return _mm256_dpbusd_avx_epi32(sum, levels, four_bytes(q));
+}
+#else
 template <bool Wide>
 SOTTOVOCE_INLINE Sum dot(Sum sum, Vector levels, const std::int8_t* q, const std::uint8_t* magnitude) {
   const Vector pairs = Wide ? _mm256_maddubs_epi16(_mm256_abs_epi8(levels), _mm256_sign_epi8(four_bytes(q), levels))
                             : _mm256_maddubs_epi16(four_bytes(magnitude), _mm256_sign_epi8(levels, four_bytes(q)));
   return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
+#endif
 
 SOTTOVOCE_INLINE Vector load(const std::uint8_t* codes) {
   return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes));
@@ -68,16 +84,6 @@ struct Table32 {
   }
 };
 
-struct Table64 {
-  Table32 low, high;
-  SOTTOVOCE_INLINE explicit Table64(const std::uint8_t* t) : low(t), high(t + 32) {}
-  template <int Shift>
-  SOTTOVOCE_INLINE Vector look_up(Vector nibble, Vector plane) const {
-    return choose<Shift + 1>(plane, low.template look_up<Shift>(nibble, plane),
-                             high.template look_up<Shift>(nibble, plane));
-  }
-};
-
 #include "elementwise.inl"
 #include "accelerator.inl"
 #include "nibble_decoders.inl"
@@ -87,9 +93,16 @@ struct Table64 {
 
 }  // namespace
 
+#if defined(__AVXVNNI__)
+const Kernels& avx_vnni_kernels() {
+  static const Kernels kernels = make_kernels("avx-vnni", Layout::nibble);
+  return kernels;
+}
+#else
 const Kernels& avx2_kernels() {
   static const Kernels kernels = make_kernels("avx2", Layout::nibble);
   return kernels;
 }
+#endif
 
 }  // namespace sottovoce

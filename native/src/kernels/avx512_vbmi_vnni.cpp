@@ -8,6 +8,7 @@
 #include "common.hpp"
 
 #define SOTTOVOCE_NEGATES_LEVELS 0
+#define SOTTOVOCE_WIDEST_LOOKUP 6
 
 namespace sottovoce {
 namespace {

@@ -4,3 +4,5 @@
 #include "../kernels.hpp"
 
 #define SOTTOVOCE_INLINE __attribute__((always_inline)) inline
+// A function of its own: loops share no registers with those of other widths, and their instructions can be counted.
+#define SOTTOVOCE_APART __attribute__((noinline))

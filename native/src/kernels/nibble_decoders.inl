@@ -1,7 +1,8 @@
 // Decoders of Layout::nibble, over lookups of sixteen entries. Included inside a path's unnamed namespace, which has
 // defined Vector, load(p), table(p) (16 bytes, repeated), low4(v) = v & 15, high4(v) = v >> 4 in each byte,
 // middle4(v) = v >> 2 & 15, top2(v) = v >> 6, or_(a, b), and_(a, byte), look_up(table, index) for indices below 16,
-// and Table32 and Table64: look_up<Shift>(nibble, plane), whose bits 4 up are the plane's bits from Shift on.
+// Table32 and, where 6 bits are looked up, Table64: look_up<Shift>(nibble, plane), whose bits 4 up are the plane's bits
+// from Shift on.
 
 template <int Bits>
 struct Decoder;
@@ -72,6 +73,7 @@ struct Decoder<5> {
   }
 };
 
+#if SOTTOVOCE_WIDEST_LOOKUP >= 6
 template <>
 struct Decoder<6> {
   Table64 levels;
@@ -81,6 +83,7 @@ struct Decoder<6> {
     return levels.template look_up<I % 4 * 2>(nibble<I>(codes), load(codes + (4 + I / 4) * kVectorBytes));
   }
 };
+#endif
 
 template <>
 struct Decoder<8> {

@@ -2,6 +2,8 @@
 #include "../layout.hpp"
 #include "common.hpp"
 
+#define SOTTOVOCE_WIDEST_LOOKUP 6
+
 namespace sottovoce {
 namespace {
 

@@ -4,6 +4,7 @@
 //   dot        Sum dot<Wide>(Sum, Vector, q, magnitude), q being the four activations; Wide: a level may be -128
 //   Decoder    Decoder<StoredBits>(tables).level<I>(codes): code vector I of a chunk, looked up; pure, so that the
 //              compiler shares what two code vectors have in common
+//   SOTTOVOCE_WIDEST_LOOKUP  bits, 5 or 6: codes of more are stored as levels
 //   streams    1 or 2, by width, as measured: two streams help loops that are short and bound by memory
 //   kBatch     most activations vectors that one pass over a panel serves; chains(n) sums in flight for each
 // No function here may be one of the standard library: their inline copies could be shared with other paths.
@@ -104,7 +105,7 @@ SOTTOVOCE_INLINE void serve(const BandView& band, const Decoder<Bits>& decoder, 
 // One vector: where streams(Bits) is 2, both halves of the panels side by side, because two forward streams of reads
 // keep more of the memory busy than one. (Two neighbouring panels do not: each stream would end where the other began.)
 template <int Bits, bool Wide>
-void one_vector(const BandView& band, const ActivationsView& x, float* out, int first, int last) {
+SOTTOVOCE_APART void one_vector(const BandView& band, const ActivationsView& x, float* out, int first, int last) {
   const Decoder<Bits> decoder(band.tables);
   const int half = streams(Bits) == 2 ? (last - first) / 2 : 0;
   for (int panel = first; panel < first + half; ++panel) {
@@ -118,8 +119,8 @@ void one_vector(const BandView& band, const ActivationsView& x, float* out, int 
 
 // Several vectors: the codes of a panel come from memory once, and are in the first-level cache for every later group.
 template <int Bits, bool Wide>
-void several_vectors(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
-                     int last) {
+SOTTOVOCE_APART void several_vectors(const BandView& band, const ActivationsView& x, float* out,
+                                     std::ptrdiff_t out_stride, int first, int last) {
   const Decoder<Bits> decoder(band.tables);
   for (int panel = first; panel < last; ++panel) {
     ActivationsView rest = x;
@@ -158,13 +159,15 @@ void panels(const BandView& band, const ActivationsView& x, float* out, std::ptr
 template <bool Wide>
 void product_of(const BandView& band, const ActivationsView& x, float* out, std::ptrdiff_t out_stride, int first,
                 int last) {
-  switch (band.stored_bits) {  // never 7, see layout.hpp
+  switch (band.stored_bits) {  // never between the widest lookup and 8, see layout.hpp
     case 1: return panels<1, Wide>(band, x, out, out_stride, first, last);
     case 2: return panels<2, Wide>(band, x, out, out_stride, first, last);
     case 3: return panels<3, Wide>(band, x, out, out_stride, first, last);
     case 4: return panels<4, Wide>(band, x, out, out_stride, first, last);
     case 5: return panels<5, Wide>(band, x, out, out_stride, first, last);
+#if SOTTOVOCE_WIDEST_LOOKUP >= 6
     case 6: return panels<6, Wide>(band, x, out, out_stride, first, last);
+#endif
     default: return panels<8, Wide>(band, x, out, out_stride, first, last);
   }
 }
