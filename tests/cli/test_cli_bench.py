@@ -90,10 +90,23 @@ def test_bench_of_numpy_and_of_a_float_file(model: Path, tmp_path: Path, monkeyp
     assert [path.name for path in bench_paths(floats, frames=1) if path.latency_ms] == ["numpy"]
 
 
+def test_bench_against_peers(run, model: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="the [bench] extra is not installed")
+    to = tmp_path / "bench.json"
+    code, out, _ = run("bench", model, "--frames", 5, "--against", "torch-int8, onnxruntime-fp32", "--json", to)
+    assert code == 0
+    for text in ("ours / theirs", "sottovoce", "torch-int8", "ONNX Runtime"):
+        assert text in out, text
+    figures = json.loads(to.read_text())["against"]
+    assert [speed["name"] for speed in figures] == ["sottovoce", "torch-int8", "onnxruntime-fp32"]
+
+
 def test_mistakes_are_one_line(run, model: Path, tmp_path: Path) -> None:
     for arguments in (
         ("bench", tmp_path / "none.safetensors"),
         ("bench", model, "--threads", 1000),
+        ("bench", model, "--against", "torch-int9"),
+        ("bench", model, "--against", "torch-int8,"),
         ("bench", model, "--frames", 2, "--json", tmp_path / "no" / "folder.json"),
     ):
         code, _, err = run(*arguments)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from sottovoce.evaluation.bench import Bench, Latency, PathSpeed, bench_paths
 from sottovoce.evaluation.bench import bench as measure
 from sottovoce.packed.replacing import replacing
 
+if TYPE_CHECKING:
+    from sottovoce.peers import PeerSpeed
+
 
 def bench(
     model: Annotated[Path, typer.Argument(help="A packed model file.")],
@@ -27,6 +30,13 @@ def bench(
         str | None,
         typer.Option(help="Compute latency and energy on this accelerator instead: a shipped name, or a YAML file."),
     ] = None,
+    against: Annotated[
+        str,
+        typer.Option(
+            metavar="PEERS",
+            help="Also time the same network in these, taking turns: torch-int8,onnxruntime-int8,onnxruntime-fp32.",
+        ),
+    ] = "",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file.")] = None,
 ) -> None:
     """Stream noise through a model, frame by frame, and show latency, real-time factor, loading, memory, bandwidth.
@@ -37,29 +47,51 @@ def bench(
 
         sottovoce bench model.safetensors --kernels --threads 2 --json bench.json
 
+        sottovoce bench model.safetensors --against torch-int8,onnxruntime-int8
+
         sottovoce bench model.safetensors --device ethos-u55-256
     """
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise ConfigError(f"{json_file}: cannot be written: there is no such folder")
     if device is not None:
-        if kernels:
-            raise ConfigError("--device computes, and times no kernels: it does not go with --kernels")
+        if kernels or against:
+            raise ConfigError("--device computes, and times nothing: it does not go with --kernels or --against")
         report = device_report(model, device)
         show_device(report, Console())
         if json_file is not None:
             _write(json_file, report.to_dict())
         return
+    peers = [name.strip() for name in against.split(",")] if against else []
+    if peers:
+        from sottovoce.peers import check_peers
+
+        check_peers(peers)
     found = measure(model, num_threads=threads, frames=frames)
     paths = bench_paths(model, num_threads=threads, frames=min(frames, 200)) if kernels else []
+    beside = _bench_against(model, peers, threads, frames) if peers else []
     console = Console()
     console.print(_table(found))
     if paths:
         console.print(_paths_table(paths))
+    if beside:
+        console.print(_peers_table(beside))
     if json_file is not None:
-        figures: dict[str, Any] = dataclasses.asdict(found)
-        if paths:
-            figures["kernels"] = [dataclasses.asdict(speed) for speed in paths]
-        _write(json_file, figures)
+        _write(json_file, _figures(found, paths, beside))
+
+
+def _bench_against(model: Path, peers: list[str], threads: int, frames: int) -> list[PeerSpeed]:
+    from sottovoce.peers import bench_against
+
+    return bench_against(model, peers, num_threads=threads, frames=frames)
+
+
+def _figures(found: Bench, paths: list[PathSpeed], beside: list[PeerSpeed]) -> dict[str, Any]:
+    figures: dict[str, Any] = dataclasses.asdict(found)
+    if paths:
+        figures["kernels"] = [dataclasses.asdict(speed) for speed in paths]
+    if beside:
+        figures["against"] = [dataclasses.asdict(speed) for speed in beside]
+    return figures
 
 
 def _write(path: Path, figures: dict[str, Any]) -> None:
@@ -98,4 +130,13 @@ def _paths_table(paths: list[PathSpeed]) -> Table:
     for path in paths:
         text = "not on this machine" if path.latency_ms is None else _percentiles(path.latency_ms)
         table.add_row(path.name, text + (" (used)" if path.used else ""))
+    return table
+
+
+def _peers_table(beside: list[PeerSpeed]) -> Table:
+    """Times of a step, ours over theirs, and what theirs is."""
+    table = Table("in turns", "P50 ms", "P90 ms", "ours / theirs", "", box=None, pad_edge=False)
+    for speed in beside:
+        theirs = "" if speed.signal_to_noise_db is None else f"{speed.ratio:.2f}"
+        table.add_row(speed.name, f"{speed.p50_ms:.3f}", f"{speed.p90_ms:.3f}", theirs, speed.description)
     return table

@@ -1,14 +1,14 @@
 """Several networks timed beside each other: in turns, step by step, or each alone in its loop.
 
 A step is one encoder frame and one joiner; every fourth step also runs the predictor, about as often as speech has
-tokens. The work is therefore the same for every network, whatever tokens it would have found. Times are means over
-cycles of four steps, so that each holds one predictor step.
+tokens. The work is therefore the same for every network, whatever tokens it would have found.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +25,20 @@ class SteppedNetwork(Encoder, Transducer, Protocol):
 
     @property
     def architecture(self) -> RnntArchitecture: ...
+
+
+@dataclass(frozen=True)
+class StepTimes:
+    """Seconds of each step without the predictor, and of each with it."""
+
+    plain: list[float] = field(default_factory=list)
+    predicted: list[float] = field(default_factory=list)
+
+    def percentile(self, percent: float) -> float:
+        """Seconds of a step with a quarter of the predictor: the percentile of either kind, weighted by their numbers
+        in a cycle. Percentiles of sums of four steps would count what disturbed one of them four times."""
+        plain, predicted = (float(np.percentile(kind, percent)) for kind in (self.plain, self.predicted))
+        return ((CYCLE - 1) * plain + predicted) / CYCLE
 
 
 class Steps:
@@ -50,43 +64,43 @@ class Steps:
         self._count += 1
         return frames[:, 0], self._network.joiner(frames[:, 0], self._history)
 
-    def seconds(self) -> float:
-        """What the next step takes."""
+    def timed(self, times: StepTimes) -> None:
+        """The next step, its time added to its kind."""
         start = time.perf_counter()
         self()
-        return time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        (times.plain if self._count % CYCLE else times.predicted).append(seconds)
 
 
 def interleaved(
     systems: Mapping[str, Steps], *, cycles: int, seed: int = 0, pause: float = 0.0
-) -> dict[str, list[float]]:
-    """Seconds a step of each system, a mean for each cycle: the systems take turns step by step, in shuffled order.
+) -> dict[str, StepTimes]:
+    """The times of each system over so many cycles of four steps: they take turns step by step, in shuffled order.
 
     So each finds in the caches only what the others left of its weights. The first cycle warms up and is dropped.
     pause: seconds before each step, in which idle threads of the one before can fall asleep.
     """
     order, shuffled = list(systems), np.random.default_rng(seed)
-    means: dict[str, list[float]] = {name: [] for name in systems}
     for cycle in range(cycles + 1):
-        totals = dict.fromkeys(systems, 0.0)
+        if cycle <= 1:
+            times = {name: StepTimes() for name in systems}
         for _ in range(CYCLE):
             shuffled.shuffle(order)
             for name in order:
                 if pause:
                     time.sleep(pause)
-                totals[name] += systems[name].seconds()
-        if cycle:
-            for name, total in totals.items():
-                means[name].append(total / CYCLE)
-    return means
+                systems[name].timed(times[name])
+    return times
 
 
-def hot(systems: Mapping[str, Steps], *, rounds: int, cycles: int) -> dict[str, list[float]]:
-    """Seconds a step of each system, a mean for each cycle: each runs alone in its loop, and the loops are repeated in
-    rounds, so that a slow minute of the machine falls on all. The first cycle of each loop warms up."""
-    means: dict[str, list[float]] = {name: [] for name in systems}
+def hot(systems: Mapping[str, Steps], *, rounds: int, cycles: int) -> dict[str, StepTimes]:
+    """The times of each system: each runs alone in its loop of so many cycles, and the loops are repeated in rounds, so
+    that a slow minute of the machine falls on all. One cycle before each loop warms up."""
+    times = {name: StepTimes() for name in systems}
     for _ in range(rounds):
         for name, steps in systems.items():
-            loop = [sum(steps.seconds() for _ in range(CYCLE)) / CYCLE for _ in range(cycles + 1)]
-            means[name] += loop[1:]
-    return means
+            for _ in range(CYCLE):
+                steps()
+            for _ in range(CYCLE * cycles):
+                steps.timed(times[name])
+    return times

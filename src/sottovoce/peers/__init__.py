@@ -4,6 +4,7 @@ Each peer holds the decoded weights, quantizes them in its own way, and speaks t
 stream, one encoder frame at a time.
 """
 
+from sottovoce.peers.beside import PeerSpeed, bench_against
 from sottovoce.peers.engines import INT8_PEERS, PEERS, Peer, check_peers, make_peer, signal_to_noise
 
-__all__ = ["INT8_PEERS", "PEERS", "Peer", "check_peers", "make_peer", "signal_to_noise"]
+__all__ = ["INT8_PEERS", "PEERS", "Peer", "PeerSpeed", "bench_against", "check_peers", "make_peer", "signal_to_noise"]

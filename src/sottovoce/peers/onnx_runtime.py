@@ -90,7 +90,7 @@ class OnnxRuntime:
         return output, tuple(after)
 
     def joiner(self, encoder: Floats, predictor: Floats) -> Floats:
-        (log_probabilities,) = self._joiner.run(None, {"encoder": encoder, "predictor": predictor})
+        log_probabilities: Floats = self._joiner.run(None, {"encoder": encoder, "predictor": predictor})[0]
         return log_probabilities
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.ao.quantization import quantize_dynamic
+from torch.ao import quantization
 
 from sottovoce.decoding.protocol import Floats, Integers, State
 from sottovoce.models.rnnt import Rnnt
@@ -29,7 +30,8 @@ class TorchInt8:
         floats.load_state_dict({name: torch.from_numpy(model.decode(name).copy()) for name in names})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the move to another package
-            network: nn.Module = quantize_dynamic(floats.eval(), {nn.LSTM, nn.Linear}, dtype=torch.qint8)
+            quantize: Any = quantization.quantize_dynamic
+            network = quantize(floats.eval(), {nn.LSTM, nn.Linear}, dtype=torch.qint8)
         self._encoder, self._predictor, self._joiner = network.encoder, network.predictor, network.joiner
 
     @property
