@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, not a package
-from accelerator import judged, labels_of, table  # noqa: E402
+from accelerator import judged, labels_of, table
 
 
 def figures(int8: list[int], accelerator: list[int], speakers: int = 10) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def signal_to_noise(network: SteppedNetwork, model: PackedModel, *, steps: int =
 
     Mean squares, the log-probabilities' own mean taken off. Infinite where all are equal.
     """
-    found, expected = (Steps(one) for one in (network, PackedRnnt(model, float_activations=True)))
+    found, expected = (Steps(one) for one in (network, PackedRnnt(model, arithmetic="float")))
     signal = noise = 0.0
     for _ in range(steps):
         for ours, theirs in zip(found(), expected(), strict=True):
