@@ -51,7 +51,7 @@ def test_ours_is_within_int8_of_the_floats() -> None:
 
 def test_no_history_is_a_zero_vector() -> None:
     model = tiny["random_model"]()
-    expected = make_network(model, float_activations=True)
+    expected = make_network(model, arithmetic="float")
     for name in PEERS:
         peer = make_peer(name, model)
         for token in (-1, 0, model.architecture["vocabulary"] - 1):
