@@ -45,7 +45,7 @@ def errors_at(lists, weights) -> int:
 def test_the_line_search_has_what_a_fine_grid_has(lists, point) -> None:
     weights, direction = np.array(point[:3]), np.array(point[3:])
     steps = errors_along(lists, weights, direction)
-    grid = np.linspace(-50, 50, 1001) + 0.00123
+    grid = np.linspace(-49.5, 49.5, 991) + 0.00123
     away = np.abs(grid[:, None] - steps.corners).min(axis=1, initial=np.inf) > 1e-6
     for t in grid[away].tolist():
         scores = [item.values @ weights + t * (item.values @ direction) for item in lists]

@@ -106,6 +106,31 @@ def perplexity_interval(
         return _interval(np.exp(_drawn_ratios(np.stack([left, right]), groups, draws, seed)), confidence)
 
 
+def wer_difference_interval(
+    control: Sequence[ScoredUtterance],
+    system: Sequence[ScoredUtterance],
+    speakers: Mapping[str, str] | None = None,
+    recordings: Mapping[str, str] | None = None,
+    *,
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Two-sided interval of the system's WER less the control's, in percent points, paired; clusters as in
+    ``cluster_ids``.
+
+    Raises DataError for fewer than two utterances, or others in the system than in the control.
+    """
+    ids = [utterance.id for utterance in control]
+    if ids != [utterance.id for utterance in system]:
+        raise DataError("expected the same utterances in the same order in both systems, found others")
+    pairs = zip(control, system, strict=True)
+    counts = np.array([[b.errors.errors - a.errors.errors, a.errors.words] for a, b in pairs], np.float64)
+    clusters = cluster_ids(ids, speakers, recordings)
+    rates = 100.0 * _drawn_ratios(counts.reshape(-1, 2).T, clusters, draws, seed)
+    return _interval(rates, confidence)
+
+
 def relative_wer_difference(
     control: Sequence[Sequence[ScoredUtterance]],
     system: Sequence[Sequence[ScoredUtterance]],

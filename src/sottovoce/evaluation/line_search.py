@@ -89,8 +89,10 @@ def best_points(steps: Steps, low: float, high: float) -> Floats:
     reach = np.maximum(1.0, np.abs(corners[[0, -1]]) / 2)
     edges = np.concatenate([[max(low, corners[0] - reach[0])], corners, [min(high, corners[-1] + reach[1])]])
     middles: Floats = (edges[:-1] + edges[1:]) / 2
-    fewest: Floats = middles[errors == errors.min()]
-    return fewest
+    # Corners that rounding alone tells apart enclose nothing.
+    real = np.diff(edges) > 1e-9 * (1.0 + np.abs(middles))
+    fewest: Floats = middles[real & (errors == errors[real].min(initial=errors.max()))]
+    return fewest if len(fewest) else middles[:1]
 
 
 def _bounded(low: float, high: float) -> float:
