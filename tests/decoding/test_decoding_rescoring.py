@@ -17,6 +17,8 @@ from sottovoce.decoding.lattices.rescoring import rescore_lattice
 from sottovoce.decoding.scores import ScoreWeights
 from sottovoce.decoding.sentence_scores import score_sentences
 from sottovoce.errors import ConfigError, DataError
+from sottovoce.ngram import NgramModel, train_kneser_ney
+from sottovoce.ngram import Vocabulary as NgramVocabulary
 
 VOCABULARY = ["</s>", "<unk>", "a", "b", "c"]
 
@@ -179,18 +181,35 @@ def test_words_of_several_tokens_and_words_without() -> None:
         score_sentences(model, [], batch=0)
 
 
-class Unigrams:
-    """States count the words so far, so that a test sees them."""
+@pytest.fixture(scope="module")
+def ngrams() -> NgramModel:
+    vocabulary = NgramVocabulary.of("abc")
+    text = ["a b c", "a b", "b a", "c c a", "a b c a", "b b", "c"]
+    model, _ = train_kneser_ney(vocabulary.encode([line.split() for line in text]), vocabulary, 3)
+    return model
 
-    start = 0
 
-    def step(self, states, words):
-        return np.log((words + 1.0) / 15), states + 1
+@settings(deadline=None)
+@given(texts=sentences)
+def test_ngrams_score_as_they_do_alone(ngrams: NgramModel, texts) -> None:
+    found = score_sentences(NgramLanguageModel(ngrams), texts)
+    alone = [float(ngrams.score(ngrams.vocabulary.encode([text])).sum()) for text in texts]
+    assert found == pytest.approx(alone)
+    after = score_sentences(NgramLanguageModel(ngrams), texts, starts=read_history(NgramLanguageModel(ngrams), ["ab"]))
+    assert after == pytest.approx(alone)  # nothing is remembered over the end of a sentence
 
 
-def test_interpolation_is_linear_in_probabilities() -> None:
-    ngram = NgramLanguageModel(Unigrams(), VOCABULARY.index)
-    mixed = Interpolated((toy(1), ngram, toy(2)), (0.5, 0.3, 0.2))
+@settings(deadline=None)
+@given(lattice=lattices())
+def test_a_trigram_needs_two_words_of_history(ngrams: NgramModel, lattice) -> None:
+    model = NgramLanguageModel(ngrams)
+    exact = rescore_lattice(lattice, model, WEIGHTS, name="neural", max_histories=10**6)
+    merged = rescore_lattice(lattice, model, WEIGHTS, name="neural", order=3, max_histories=10**6)
+    assert best_path(merged).score == pytest.approx(best_path(exact).score)
+
+
+def test_interpolation_is_linear_in_probabilities(ngrams: NgramModel) -> None:
+    mixed = Interpolated((toy(1), NgramLanguageModel(ngrams), toy(2)), (0.5, 0.3, 0.2))
     state, parts = mixed.start(2), [model.start(2) for model in mixed.models]
     for words in (["a", "b"], ["c", "</s>"], ["b", "b"]):
         scores, state = mixed.step(words, state)
@@ -201,7 +220,6 @@ def test_interpolation_is_linear_in_probabilities() -> None:
         assert np.exp(scores) == pytest.approx(0.5 * singles[0] + 0.3 * singles[1] + 0.2 * singles[2])
     ends = [np.exp(model.end(part)) for model, part in zip(mixed.models, parts, strict=True)]
     assert np.exp(mixed.end(state)) == pytest.approx(0.5 * ends[0] + 0.3 * ends[1] + 0.2 * ends[2])
-    assert parts[1][0].tolist() == [3, 1]  # the end of a sentence begins a new one
 
 
 @pytest.mark.parametrize("weights", [(0.5,), (0.5, 0.6), (1.0, 0.0), (1.5, -0.5), ()])

@@ -17,6 +17,7 @@ from sottovoce.decoding.protocol import Floats, Integers, State
 from sottovoce.decoding.protocol import replace as replace_rows
 from sottovoce.decoding.scores import Scores
 from sottovoce.errors import ConfigError, DataError
+from sottovoce.ngram import NgramModel
 
 SENTENCE_END = "</s>"
 
@@ -85,36 +86,23 @@ class TokenModel:
         return tokens
 
 
-class WordStates(Protocol):
-    """A back-off n-gram model whose states are numbers (``ngram.NgramModel``)."""
-
-    @property
-    def start(self) -> int:
-        """The state at the beginning of a sentence."""
-
-    def step(self, states: Integers, words: Integers) -> tuple[Scores, Integers]:
-        """Log-probabilities (N,) of word ids (N,) after states (N,), and the states that follow."""
-
-
 @dataclass(frozen=True)
 class NgramLanguageModel:
-    """A language model over ``WordStates``; ``number`` gives the id of a word, or of ``<unk>``."""
+    """A language model over back-off n-grams; a word outside their vocabulary is ``<unk>``."""
 
-    ngrams: WordStates
-    number: Callable[[str], int]
+    ngrams: NgramModel
 
     def start(self, n: int) -> State:
         return (np.full(n, self.ngrams.start, np.int64),)
 
     def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
-        ids = np.array([self.number(word) for word in words], np.int64)
+        vocabulary = self.ngrams.vocabulary
+        ids = np.array([vocabulary.ids.get(word, vocabulary.unk) for word in words], np.int64)
         scores, after = self.ngrams.step(state[0], ids)
-        ended = np.array([word == SENTENCE_END for word in words], np.bool_)
-        return scores, (np.where(ended, self.ngrams.start, after),)
+        return scores, (np.where(ids == vocabulary.eos, self.ngrams.start, after),)
 
     def end(self, state: State) -> Scores:
-        ids = np.full(len(state[0]), self.number(SENTENCE_END), np.int64)
-        return self.ngrams.step(state[0], ids)[0]
+        return self.ngrams.step(state[0], self.ngrams.vocabulary.eos)[0]
 
 
 @dataclass(frozen=True)
