@@ -24,7 +24,7 @@ def sctk() -> Path:
     for folder in (shutil.which("sc_stats"), "/usr/lib/sctk/bin/sc_stats"):
         if folder and Path(folder).exists():
             return Path(folder).parent
-    pytest.skip("needs NIST's scoring toolkit: apt-get install sctk")
+    pytest.skip("needs NIST's scoring toolkit (sc_stats): apt-get install sctk")
 
 
 def isolated(rng: random.Random, words: Sequence[str], rate: float) -> list[str]:
