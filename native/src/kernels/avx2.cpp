@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::uint8_t kLevelOffset = SOTTOVOCE_NEGATES_LEVELS ? 0 : 128;
 constexpr int kWidth = 32;
-constexpr int streams(int bits) { return bits == 5 ? 1 : 2; }  // two of 5 bits run out of registers
+constexpr int streams(int) { return 2; }
 constexpr int kBatch = 4;
 constexpr int chains(int n) { return n == 1 ? 2 : 1; }
 

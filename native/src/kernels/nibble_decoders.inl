@@ -69,7 +69,7 @@ struct Decoder<5> {
   SOTTOVOCE_INLINE explicit Decoder(const std::uint8_t* t) : levels(t) {}
   template <int I>
   SOTTOVOCE_INLINE Vector level(const std::uint8_t* codes) const {
-    return levels.template look_up<I>(nibble<I>(codes), load(codes + 4 * kVectorBytes));
+    return levels.template look_up<I>(nibble<I>(codes + kVectorBytes), load(codes));
   }
 };
 
@@ -80,7 +80,7 @@ struct Decoder<6> {
   SOTTOVOCE_INLINE explicit Decoder(const std::uint8_t* t) : levels(t) {}
   template <int I>
   SOTTOVOCE_INLINE Vector level(const std::uint8_t* codes) const {
-    return levels.template look_up<I % 4 * 2>(nibble<I>(codes), load(codes + (4 + I / 4) * kVectorBytes));
+    return levels.template look_up<I % 4 * 2>(nibble<I>(codes + 2 * kVectorBytes), load(codes + I / 4 * kVectorBytes));
   }
 };
 #endif
