@@ -86,8 +86,8 @@ def _of_loop(body: Sequence[Instruction]) -> float:
             loops.append((int(match[1], 16), at))
     inner = [loop for loop in loops if not any(loop != o and loop[0] <= o[0] and o[1] <= loop[1] for o in loops)]
     counted = [[text for at, text in body if first <= at <= last] for first, last in inner]
-    best = max(counted, key=lambda texts: sum(bool(DOT.match(text)) for text in texts))
-    weights = sum(_vector_bytes(text) for text in best if DOT.match(text))
+    best = max(counted, key=lambda texts: sum(bool(DOT.search(text)) for text in texts))
+    weights = sum(_vector_bytes(text) for text in best if DOT.search(text))
     return len(best) / weights
 
 

@@ -180,6 +180,7 @@ def verify_bits(network: NativeRnnt, model: PackedModel) -> None:
 def measure(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Both settings in one run, with the networks verified and the read bandwidth measured in it."""
     kernel, threads = config["kernel"], config["threads"]
+    counts, why = count_instructions(kernel)
     systems: dict[str, Steps] = {}
     streamed, parameters, peers = {}, 0, {}
     with TemporaryDirectory() as folder:
@@ -210,7 +211,6 @@ def measure(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "hot": hot(systems, rounds=rounds, cycles=config["cycles"] // rounds),
     }
     bandwidth.append(read_bandwidth(threads, kernel))
-    counts, why = count_instructions(kernel)
 
     def milliseconds(percent: float) -> dict[str, dict[str, float]]:
         return {s: {n: 1e3 * t.percentile(percent) for n, t in of.items()} for s, of in seconds.items()}
@@ -274,8 +274,8 @@ def show(row: Mapping[str, Any]) -> None:
             median = medians[name]
             streamed = figures["streamed_bytes"].get(name)
             share = "" if streamed is None else f"{streamed / (median / 1e3) / bandwidth:.2f}"
-            stored = "8" if name == "7" else name  # 7 bits are stored as levels
-            count = figures["instructions_a_weight"].get(stored) if streamed else None
+            counts = figures["instructions_a_weight"]
+            count = counts.get(name, counts.get("8")) if streamed else None  # where levels are stored, as at 8 bits
             lines.append([
                 f"{name} bits" if streamed else name,
                 f"{median:.3f}",

@@ -47,7 +47,7 @@ LISTING = """
 0000000000000010 <void x::(anonymous namespace)::one_vector<4, false>(x const&)>:
       10:\tmov    %rax,%rbx
       14:\tvpxor  %ymm0,%ymm0,%ymm0
-      18:\tvpmaddubsw %ymm1,%ymm2,%ymm3
+      18:\t{vex} vpdpbusd %ymm1,%ymm2,%ymm3
       1c:\tvpmaddubsw (%rax),%ymm2,%ymm3
       20:\tadd    $0x20,%rax
       24:\tjl     18 <void x::one_vector+0x8>

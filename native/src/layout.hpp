@@ -50,8 +50,8 @@ constexpr FieldList fields_of(Layout layout, int bits) {
     list.add(7, 1, 2, 2, 6);
   } else if (layout == Layout::nibble) {
     // Upper bits come first: every lookup needs them, and so memory is read in one direction. With them last, compilers
-    // read the end of a chunk before its beginning, and prefetching could fail: 5 bits on AVX2 took up to three times as
-    // long, depending on the order of instructions.
+    // read the end of a chunk before its beginning, and prefetching could fail: 5 bits on AVX2 took up to three times
+    // as long, depending on the order of instructions.
     const int high = bits - 4;
     for (int i = 0; i < 8; ++i) list.add(i, 4, high, i * high / 8, i * high % 8);
     for (int i = 0; i < 8; ++i) list.add(i, 0, 4, high + i / 2, i % 2 * 4);
