@@ -8,19 +8,23 @@ from sottovoce.runtime.network import make_network
 from sottovoce.runtime.recognizer import Recognizer
 from sottovoce.runtime.result import ModelInput, Result
 from sottovoce.runtime.rnnt import PackedRnnt
+from sottovoce.runtime.scorer import LanguageModelScorer
 from sottovoce.runtime.stream import Stream
+from sottovoce.runtime.text_input import TextInput
 from sottovoce.runtime.words import Word
 
 __all__ = [
     "EndpointRule",
     "EndpointRules",
     "KernelChoice",
+    "LanguageModelScorer",
     "ModelInput",
     "NativeRnnt",
     "PackedRnnt",
     "Recognizer",
     "Result",
     "Stream",
+    "TextInput",
     "Word",
     "choose_kernel",
     "make_network",

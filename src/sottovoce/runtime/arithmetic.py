@@ -9,7 +9,7 @@ Inputs must be finite, except that sigmoid, tanh and exp take infinities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ _EXP = [np.float32(c) for c in (0.49999994, 0.1666652, 0.041668393, 0.008368781,
 _TANH_MAX = np.float32(9)  # 1 - tanh(9) is 3e-8; here the quotient below passes 1, so saturation is exact
 _TANH_P = [np.float32(c) for c in (1.0, 0.1337972, 0.003494037, 2.0583519e-05, 1.331912e-08)]
 _TANH_Q = [np.float32(c) for c in (1.0, 0.46713036, 0.025871083, 0.0003283097, 7.76204e-07)]
+_GELU_CUBE, _GELU_SCALE = np.float32(0.044715), np.float32(0.7978846)  # sqrt(2 / pi)
 _SQRT_HALF = np.float32(0.70710677)
 _LOG = [
     np.float32(c)
@@ -126,6 +127,24 @@ def lstm_cell(gates: Floats, c: Floats) -> tuple[Floats, Floats]:
     return h, c
 
 
+def gelu(x: Floats, tanh: Callable[[Floats], Floats] = tanh) -> Floats:
+    """0.5 x (1 + tanh(0.7978846 (x + 0.044715 x^3))), the tanh form of Hendrycks and Gimpel (arXiv 1606.08415).
+
+    In this order: x * x, * 0.044715, + 1, * x, * 0.7978846, tanh, + 1, * x, * 0.5. Any shape;
+    ``tanh`` may be another implementation of the one above.
+    """
+    inner = x * x
+    inner *= _GELU_CUBE
+    inner += _ONE
+    inner *= x
+    inner *= _GELU_SCALE
+    y = tanh(inner)
+    y += _ONE
+    y *= x
+    y *= _HALF
+    return y
+
+
 def exp(x: Floats) -> Floats:
     """2^k * (1 + r + r^2 P(r)), k = rint(x log2 e), r = (x - k * high) - k * low; relative error under 1.5e-7.
 
@@ -176,6 +195,14 @@ def log_softmax(x: Floats) -> Floats:
     shifted = x - peak
     total = ordered_sum(exp(shifted).astype(np.float64)).astype(np.float32)
     return shifted - log(total)
+
+
+def log_softmax_at(x: Floats, targets: NDArray[np.int64]) -> Floats:
+    """``log_softmax(x)`` at one entry of each row: x float32 (M, V), targets int64 (M,) -> float32 (M,)."""
+    shifted = x - x.max(axis=-1, keepdims=True)
+    total = ordered_sum(exp(shifted).astype(np.float64)).astype(np.float32)
+    found: Floats = shifted[np.arange(len(x)), targets] - log(total)[:, 0]
+    return found
 
 
 def layer_norm(x: Floats, weight: Floats, bias: Floats, eps: float = 1e-5) -> Floats:

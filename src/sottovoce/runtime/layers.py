@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sottovoce.errors import FormatError
 from sottovoce.packed.matrix import PackedMatrix
-from sottovoce.runtime.arithmetic import Floats, check_columns, exact_product, lstm_cell, round_activations
+from sottovoce.runtime.arithmetic import Floats, check_columns, exact_product, layer_norm, lstm_cell, round_activations
 from sottovoce.runtime.rules import Cell, Round, Rules, rules_of
 
 Tensor = PackedMatrix | NDArray[Any]
@@ -102,6 +102,18 @@ class EmbeddingRows:
 
 
 @dataclass(frozen=True)
+class LayerNorm:
+    """``arithmetic.layer_norm`` with weight and bias float32 (K,)."""
+
+    weight: Floats
+    bias: Floats
+
+    def __call__(self, x: Floats) -> Floats:
+        """x float32 (..., K) -> float32 (..., K)."""
+        return layer_norm(x, self.weight, self.bias)
+
+
+@dataclass(frozen=True)
 class LstmLayer:
     """One LSTM layer, gates in PyTorch's order i, f, g, o; bias float32 (4H,) is bias_ih + bias_hh in float32.
 
@@ -117,6 +129,10 @@ class LstmLayer:
     def units(self) -> int:
         return len(self.bias) // 4
 
+    def project(self, x: Floats) -> Floats:
+        """The input product, which all frames of a chunk share: x float32 (M, K) -> float32 (M, 4H)."""
+        return self.input_weight.product(x)
+
     def step(self, projected: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]:
         """One frame: projected, the input product, float32 (N, 4H); h and c float32 (N, H) -> new h and c."""
         gates = self.recurrent_weight.product(h)
@@ -130,7 +146,7 @@ class LstmLayer:
         The input product of all frames is one pass over the weights; only the recurrent product goes frame by frame.
         """
         n, frames, columns = x.shape
-        projected = self.input_weight.product(x.reshape(n * frames, columns)).reshape(n, frames, 4 * self.units)
+        projected = self.project(x.reshape(n * frames, columns)).reshape(n, frames, 4 * self.units)
         outputs = np.empty((n, frames, self.units), np.float32)
         for t in range(frames):
             h, c = self.step(projected[:, t], h, c)

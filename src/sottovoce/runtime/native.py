@@ -52,7 +52,7 @@ class NativeRnnt:
             raise ConfigError(f"arithmetic: the kernels multiply integers, which {arithmetic!r} has none of")
         module, path = compiled_path(kernel)
         self.architecture = RnntArchitecture.from_dict(model.architecture)
-        reader = _Reader(TensorReader(model))
+        reader = PackedReader(TensorReader(model))
         try:
             self._native = module.Rnnt(self.architecture, reader, path, module.Threads(num_threads), arithmetic)
         except ValueError as error:
@@ -99,8 +99,8 @@ class NativeRnnt:
         return log_probabilities
 
 
-class _Reader:
-    """What the native network asks for its tensors; whatever is wrong with one raises as it does for NumPy."""
+class PackedReader:
+    """What native networks and layers ask for their tensors; whatever is wrong with one raises as it does for NumPy."""
 
     def __init__(self, read: TensorReader) -> None:
         self._read = read

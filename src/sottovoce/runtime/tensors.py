@@ -9,7 +9,7 @@ import numpy as np
 from sottovoce.errors import FormatError
 from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.runtime.arithmetic import Floats
-from sottovoce.runtime.layers import Dense, EmbeddingRows, LstmLayer, Tensor, Weight, as_floats, as_weight
+from sottovoce.runtime.layers import Dense, EmbeddingRows, LayerNorm, LstmLayer, Tensor, Weight, as_floats, as_weight
 from sottovoce.runtime.rules import Rules, rules_of
 
 
@@ -46,6 +46,10 @@ class TensorReader:
 
     def embedding(self, prefix: str, rows: int, columns: int) -> EmbeddingRows:
         return EmbeddingRows(self.floats(f"{prefix}.weight", rows, columns))
+
+    def layer_norm(self, prefix: str, width: int) -> LayerNorm:
+        """``{prefix}.weight`` and ``{prefix}.bias``, (width,) each."""
+        return LayerNorm(self.floats(f"{prefix}.weight", width), self.floats(f"{prefix}.bias", width))
 
     def lstm(self, prefix: str, layer: int, columns: int, units: int) -> LstmLayer:
         """Layer ``layer`` of the PyTorch LSTM called ``prefix``: weight_ih_l{layer} (4 units, columns) and the rest."""
