@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from sottovoce.errors import ConfigError
-from sottovoce.models import Rnnt
+from sottovoce.models import Rnnt, make_lm
 from sottovoce.packed import file_sizes
 from sottovoce.quant import BitPlan
 from sottovoce.schemes import PTQ, compress
 from sottovoce.training.arms import plan_for, scheme_for
-from sottovoce.training.config import load_recipe, parse_recipe, shipped_recipes
-from sottovoce.training.module import rate
+from sottovoce.training.config import LmRecipe, load_recipe, parse_recipe, shipped_recipes
+from sottovoce.training.task_module import rate
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -22,7 +22,10 @@ def test_shipped_recipes_are_valid(name: str) -> None:
     recipe = load_recipe(name)
     assert recipe.name == name and recipe == load_recipe(f"recipes/{name}.yaml")
     with torch.device("meta"):
-        Rnnt(recipe.architecture(80, recipe.tokenizer.vocabulary))
+        if isinstance(recipe, LmRecipe):
+            make_lm(recipe.architecture(9682))
+        else:
+            Rnnt(recipe.architecture(80, recipe.tokenizer.vocabulary))
     scheme_for(recipe.compression)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -9,11 +10,13 @@ from typing import Annotated, Any, get_args
 import typer
 from rich.console import Console
 
+from sottovoce.cli.perplexity import corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.errors import ConfigError
 from sottovoce.packed import GROUPINGS, file_sizes
+from sottovoce.quant import BitPlan
 from sottovoce.quant.spec import KINDS
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import CompressionConfig, Recipe, apply_override, parse_recipe, with_scheme
+from sottovoce.training.config import CompressionConfig, LmRecipe, Recipe, apply_override, parse_recipe, with_scheme
 from sottovoce.training.run import Run
 
 _SCHEMES = get_args(CompressionConfig.model_fields["scheme"].annotation)
@@ -21,7 +24,15 @@ _SCHEMES = get_args(CompressionConfig.model_fields["scheme"].annotation)
 
 def compress(
     run: Annotated[Path, typer.Argument(help="A run folder made by 'sottovoce train'.")],
-    out: Annotated[Path, typer.Option(help="Folder for the compressed run; an interrupted one is resumed.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for the compressed run; an interrupted one is resumed. By default RUN-SCHEME-BITSbit."
+        ),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="A bit plan (plan.json), in place of --bits, --kind and --grouping.")
+    ] = None,
     bits: Annotated[int | None, typer.Option(min=1, max=8, help="Bits a weight.")] = None,
     scheme: Annotated[str | None, typer.Option(help=f"One of {', '.join(_SCHEMES)}.")] = None,
     kind: Annotated[str | None, typer.Option(help=f"Levels: {', '.join(KINDS)}.")] = None,
@@ -33,12 +44,21 @@ def compress(
     seed: Annotated[int | None, typer.Option(help="Seed; by default the run's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
-    """Compress a trained run and write `OUT/model.safetensors`.
+    """Compress a trained run and write `OUT/model.safetensors`. A language model is then run on the text that its
+    corpus reports on.
 
     Example: `sottovoce compress runs/fsdd --bits 4 --out runs/fsdd-4bit --set phase.epochs=3`
     """
     trained, made_by, folder = Run.open(run)
-    choices = {"bits": bits, "scheme": scheme, "kind": kind, "grouping": grouping}
+    if plan is not None:
+        _check_plan_alone(bits, kind, grouping)
+    choices = {
+        "plan": None if plan is None else _plan(plan),
+        "bits": bits,
+        "scheme": scheme,
+        "kind": kind,
+        "grouping": grouping,
+    }
     recipe = _with(made_by, {k: v for k, v in choices.items() if v is not None}, settings or [])
     forks = recipe.fork_epoch is not None and recipe.compression.scheme != "ptq"
     if forks:
@@ -52,17 +72,40 @@ def compress(
         data=data or folder,
         base=trained.folder,
         module=start,
-        folder=out,
+        folder=out or _folder(run, recipe),
         compression=recipe.compression,
         seed=recipe.seed if seed is None else seed,
         threads=threads or os.cpu_count() or 1,
         validate=True,
         progress=True,
     )
-    sizes = file_sizes(carry_out(job))
+    made = carry_out(job)
+    sizes = file_sizes(made)
     ratio = sizes.fp32_bytes / sizes.model_bytes
     found = f"{sizes.file_bytes:,} bytes, the model {sizes.model_bytes:,}: {ratio:.1f}x smaller than float32"
-    Console().print(f"{out / 'model.safetensors'}: {found}", highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{made}: {found}", markup=False)
+    if isinstance(recipe, LmRecipe):
+        figures = perplexity_figures(made, corpus_of(made, job.data), num_threads=job.threads)
+        console.print(perplexity_sentence(figures), markup=False)
+
+
+def _folder(run: Path, recipe: Recipe) -> Path:
+    """Beside the run, named by what is done to it."""
+    section = recipe.compression
+    width = f"{section.bits}bit" if section.plan is None else "plan"
+    return run.parent / f"{run.resolve().name}-{section.scheme}-{width}"
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    plan: dict[str, Any] = json.loads(BitPlan.load(path).to_json())
+    return plan
+
+
+def _check_plan_alone(bits: int | None, kind: str | None, grouping: str | None) -> None:
+    for name, value in (("--bits", bits), ("--kind", kind), ("--grouping", grouping)):
+        if value is not None:
+            raise ConfigError(f"--plan says bits, kind and grouping of every weight: it does not go with {name}")
 
 
 def _with(recipe: Recipe, choices: dict[str, object], overrides: list[str]) -> Recipe:

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from sottovoce.cli.progress import progress_bar
-from sottovoce.data.prepare import CORPORA
+from sottovoce.data.prepare import CORPORA, TEXT_CORPORA
 from sottovoce.data.prepare import prepare as run
 from sottovoce.training.config import apply_override
 
-app = typer.Typer(help="Prepare speech for training.", add_completion=False, rich_markup_mode=None)
+app = typer.Typer(help="Prepare speech or text for training.", add_completion=False, rich_markup_mode=None)
 
 _EXAMPLES = """\b
 Examples:
@@ -23,25 +23,27 @@ Examples:
   sottovoce data prepare an4 --source an4 --out data/an4 --set audio=mfc
   sottovoce data prepare librispeech --source LibriSpeech --out data/libri --set train_parts=train-clean-100
   sottovoce data prepare kaldi --source kaldi/data --out data/mine
+  sottovoce data prepare swda --source swda --out data/swda
   sottovoce data prepare table --source corpus.tsv --out data/mine --strict
 """
 
 
 @app.callback()
 def _data() -> None:
-    """Prepare speech for training."""
+    """Prepare speech or text for training."""
 
 
 @app.command(epilog=_EXAMPLES)
 def prepare(
-    name: Annotated[str, typer.Argument(help=f"Corpus: {', '.join(CORPORA)}.")],
+    name: Annotated[str, typer.Argument(help=f"Speech: {', '.join(CORPORA)}. Text: {', '.join(TEXT_CORPORA)}.")],
     out: Annotated[Path, typer.Option(help="Folder to fill.")],
     source: Annotated[Path | None, typer.Option(help="Folder (or table) with the corpus; synth needs none.")] = None,
     settings: Annotated[list[str] | None, typer.Option("--set", help="Option of the corpus, key=value.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     strict: Annotated[bool, typer.Option(help="Refuse unusable audio, instead of skipping it.")] = False,
 ) -> None:
-    """Turn a corpus into checked manifests (and audio, where strings are joined or synthesized)."""
+    """Turn a corpus of speech into checked manifests (and audio, where strings are joined or synthesized), or one of
+    text into normalized sentences. Splits of text are those of its corpus."""
     console = Console(stderr=True)
     with progress_bar(console, name) as update:
         prepared = run(

@@ -16,7 +16,7 @@ from sottovoce.data.prepare import prepare
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import ResultRow
 from sottovoce.training.comparison import compare, default_arms
-from sottovoce.training.config import Recipe, load_recipe, shipped_recipes
+from sottovoce.training.config import RnntRecipe, load_rnnt_recipe, shipped_recipes
 from sottovoce.training.run import make_folder
 from sottovoce.training.train import train
 
@@ -43,7 +43,7 @@ def demo(
     """
     console = Console()
     corpus, source = _corpus(data)
-    recipe = load_recipe(corpus if preset == "full" else f"{corpus}-small", [f"seed={seed}"])
+    recipe = load_rnnt_recipe(corpus if preset == "full" else f"{corpus}-small", [f"seed={seed}"])
     make_folder(out)
     console.print(f"[bold]1/3[/] preparing speech ({corpus})")
     with progress_bar(console, "utterances") as update:
@@ -66,7 +66,7 @@ def demo(
     console.print(verdict_line(rows), highlight=False, soft_wrap=True)
 
 
-def results_table(rows: list[ResultRow], recipe: Recipe) -> Table:
+def results_table(rows: list[ResultRow], recipe: RnntRecipe) -> Table:
     """The rows as a table; p is MAPSSWE's against the 32-bit control."""
     title = f"{recipe.name}, {rows[0].split}: {rows[0].words} words, seed {rows[0].seed}"
     table = Table(title=title, box=box.SIMPLE, pad_edge=False)

@@ -1,4 +1,4 @@
-"""``sottovoce evaluate``: the word error rate of a packed file on prepared data."""
+"""``sottovoce evaluate``: the word error rate, or the perplexity, of a packed file on data."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sottovoce.cli.perplexity import corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.decoding.search import Method
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bootstrap import wer_interval
 from sottovoce.evaluation.hypotheses import write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import WordErrors, total
-from sottovoce.packed import file_sizes
+from sottovoce.packed import file_sizes, is_language_model, load_model
 from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
+from sottovoce.training.config import Recipe, RnntRecipe
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import transcribe_split
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A model file, or a run folder.")],
-    data: Annotated[Path, typer.Option(help="A folder made by 'sottovoce data prepare'.")],
-    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    data: Annotated[
+        Path | None, typer.Option(help="The data's folder, as 'train' takes it; by default that of the run.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, dev, test; by default test, or what the text corpus reports on.")
+    ] = None,
     arithmetic: Annotated[Arithmetic, typer.Option(help="int8, float (weight-only figures) or accelerator.")] = "int8",
     method: Annotated[Method, typer.Option(help="greedy or beam.")] = "greedy",
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 4,
@@ -38,17 +44,48 @@ def evaluate(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     hypotheses: Annotated[Path | None, typer.Option(help="Write the hypotheses to this .jsonl file.")] = None,
+    context: Annotated[
+        str | None,
+        typer.Option(help="Of a language model: sentence or conversation; by default as it was trained."),
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="Write a language model's log-probabilities to this .jsonl file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object; a list with --blank-penalties.")] = False,
 ) -> None:
-    """Run a packed file on a split and count its word errors, with a 95 % interval from a bootstrap by speaker.
+    """Run a packed file on a split: a recognizer's word errors, with a 95 % interval from a bootstrap by speaker, a
+    language model's perplexity, with one by conversation.
 
     Examples:
+
+        sottovoce evaluate runs/swda-lstm-4bit --split dev
 
         sottovoce evaluate runs/fsdd-4bit --data fsdd-data --split test
 
         sottovoce evaluate runs/fsdd --data fsdd-data --split dev --blank-penalties 0,0.5,1,1.5,2
     """
-    file, frozen = _opened(model)
+    file, own_data, recipe = _opened(model)
+    data = data or own_data
+    if data is None:
+        raise ConfigError(f"{model}: expected --data, the folder of data to run it on")
+    if is_language_model(load_model(file).architecture):
+        _check_lm(method, beam, blank_penalty, blank_penalties, hypotheses)
+        found = perplexity_figures(
+            file,
+            corpus_of(model, data),
+            split,
+            context=context,
+            arithmetic=arithmetic,
+            num_threads=threads,
+            scores=scores,
+        )
+        _show(json.dumps(found) if as_json else perplexity_sentence(found))
+        return
+    for name, value in (("--context", context), ("--scores", scores)):
+        if value is not None:
+            raise ConfigError(f"{name} is for language models; {file} is a recognizer")
+    split = split or "test"
+    frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else 0.0
     if blank_penalties is not None:
         _check_tuning(split, blank_penalty, hypotheses)
         values = parse_penalties(blank_penalties)
@@ -65,7 +102,7 @@ def evaluate(
         _show(_table_json(tuned) if as_json else _table(split, tuned))
         return
     penalty = frozen if blank_penalty is None else blank_penalty
-    found = transcribe_split(
+    transcribed = transcribe_split(
         file,
         data,
         split,
@@ -76,24 +113,40 @@ def evaluate(
         num_threads=threads,
     )
     if hypotheses is not None:
-        write_hypotheses(hypotheses, found)
-    scored = score_hypotheses(found)
+        write_hypotheses(hypotheses, transcribed)
+    scored = score_hypotheses(transcribed)
     sizes = file_sizes(file)
+    interval = wer_interval(scored, *clusters_of(transcribed))
     figures = {
-        **_counts(total(scored)), "blank_penalty": penalty, "ci95": list(wer_interval(scored, *clusters_of(found))),
+        **_counts(total(scored)), "blank_penalty": penalty, "ci95": list(interval),
         "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes,
     }  # fmt: skip
     _show(json.dumps(figures) if as_json else _sentence(split, figures))
 
 
-def _opened(model: Path) -> tuple[Path, float]:
-    """The file to run, and the blank penalty that a run folder's recipe froze."""
+def _opened(model: Path) -> tuple[Path, Path | None, Recipe | None]:
+    """The file to run, and the data and the recipe of the run folder that it lies in."""
     if not model.is_dir():
-        return model, 0.0
+        return model, None, None
     if not (model / "config.yaml").exists():
-        return Run(model).model, 0.0
-    run, recipe, _ = Run.open(model)
-    return run.model, recipe.decoding.blank_penalty
+        return Run(model).model, None, None
+    run, recipe, data = Run.open(model)
+    return run.model, data, recipe
+
+
+def _check_lm(
+    method: Method, beam: int, blank_penalty: float | None, blank_penalties: str | None, hypotheses: Path | None
+) -> None:
+    given = (
+        ("--method", method != "greedy"),
+        ("--beam", beam != 4),
+        ("--blank-penalty", blank_penalty is not None),
+        ("--blank-penalties", blank_penalties is not None),
+        ("--hypotheses", hypotheses is not None),
+    )
+    for name, used in given:
+        if used:
+            raise ConfigError(f"{name} is for recognizers; this file is a language model")
 
 
 def _check_tuning(split: str, blank_penalty: float | None, hypotheses: Path | None) -> None:

@@ -17,10 +17,10 @@ from sottovoce.errors import SottovoceError
 # name -> (module, what to mount: a command's function or a group's app, its line in --help)
 _COMMANDS = {
     "demo": ("demo", "demo", "Train, compress to 5, 4 and 3 bits by three methods, and show what was kept."),
-    "data": ("data", "app", "Prepare speech for training."),
-    "train": ("train", "train", "Train a recognizer in full precision from a recipe."),
+    "data": ("data", "app", "Prepare speech or text for training."),
+    "train": ("train", "train", "Train a recognizer or a language model in full precision."),
     "compress": ("compress", "compress", "Compress a trained run."),
-    "evaluate": ("evaluate", "evaluate", "Word error rate of a model file, measured by running it."),
+    "evaluate": ("evaluate", "evaluate", "Word error rate or perplexity of a model file, measured by running it."),
     "ngram": ("ngram", "app", "Train, measure and convert n-gram language models."),
     "compare": ("compare", "compare", "Compare systems by their hypotheses: word errors, intervals, significance."),
     "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),

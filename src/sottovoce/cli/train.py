@@ -1,4 +1,4 @@
-"""``sottovoce train``: a recipe and prepared data to a trained run."""
+"""``sottovoce train``: a recipe and its data to a trained run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from sottovoce.training.train import train as train_recipe
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file, or the name of a recipe that ships with the package.")],
-    data: Annotated[Path, typer.Option(help="A folder made by 'sottovoce data prepare'.")],
+    data: Annotated[
+        Path, typer.Option(help="A folder made by 'sottovoce data prepare', or a text corpus as it comes.")
+    ],
     out: Annotated[Path, typer.Option(help="Run folder; an interrupted run there is resumed.")],
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override: section.key=value; repeatable.")
@@ -22,9 +24,11 @@ def train(
     devices: Annotated[int, typer.Option(min=1, help="Devices; more than one trains with DDP.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
-    """Train a streaming RNN-T in full precision. The run folder ends with `model.safetensors`.
+    """Train a recipe's network, a streaming RNN-T or a language model, in full precision. The run folder ends with
+    `model.safetensors`.
 
-    Example: `sottovoce train recipes/fsdd.yaml --data fsdd-data --out runs/fsdd --set phase.epochs=12`
+    Examples: `sottovoce train recipes/swda-lstm.yaml --data swda --out runs/lm`,
+    `sottovoce train recipes/fsdd.yaml --data fsdd-data --out runs/fsdd --set phase.epochs=12`
     """
     run = train_recipe(load_recipe(recipe, settings), data, out, devices=devices, threads=threads)
     if not run.model.exists():  # a DDP process beside the one that writes

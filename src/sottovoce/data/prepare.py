@@ -15,7 +15,10 @@ from sottovoce.data.corpora.tables import prepare_table
 from sottovoce.data.entries import Progress
 from sottovoce.data.prepared import Prepared
 from sottovoce.data.synth import prepare_synth
+from sottovoce.data.text_folder import TEXT_CORPORA, prepare_text
 from sottovoce.errors import ConfigError, did_you_mean
+
+__all__ = ["CORPORA", "TEXT_CORPORA", "options_of", "prepare"]
 
 CORPORA: dict[str, Callable[..., Prepared]] = {
     "synth": prepare_synth,
@@ -38,14 +41,22 @@ def prepare(
     strict: bool = False,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Prepare corpus ``name``, one of ``CORPORA``, from ``source`` into the folder ``out``.
+    """Prepare corpus ``name``, one of ``CORPORA`` or of ``TEXT_CORPORA``, from ``source`` into the folder ``out``.
 
-    ``options`` are the keywords of its ``prepare_...`` function. A folder that is complete with the same options is
-    returned at once. Raises ConfigError on an unknown name or option or a missing source, DataError on bad data.
+    ``options`` are the keywords of its ``prepare_`` or ``read_`` function. A folder that is complete with the same
+    options is returned at once. Raises ConfigError on an unknown name or option or a missing source, DataError on bad
+    data.
     """
+    if name in TEXT_CORPORA:
+        if source is None:
+            raise ConfigError(f"{name} needs --source, the folder (or file) with the text")
+        return prepare_text(name, source, out, options or {})
     function = CORPORA.get(name)
     if function is None:
-        raise ConfigError(f"there is no corpus {name!r}, only {', '.join(CORPORA)}{did_you_mean(name, CORPORA)}")
+        known_names = [*CORPORA, *TEXT_CORPORA]
+        raise ConfigError(
+            f"there is no corpus {name!r}, only {', '.join(known_names)}{did_you_mean(name, known_names)}"
+        )
     known = options_of(name)
     for key in options or {}:
         if key not in known:

@@ -19,7 +19,7 @@ from sottovoce.errors import DataError
 from sottovoce.packed.replacing import replacing
 
 SPLITS = ("train", "dev", "test")
-_MARKER = "prepared.json"
+MARKER = "prepared.json"
 _STARTED = "preparing.json"
 _VERSION = 1
 
@@ -39,17 +39,17 @@ class Prepared:
 
 def load_prepared(folder: str | Path) -> Prepared:
     """Read ``folder/prepared.json``. Raises DataError if it is missing, unreadable or of another version."""
-    values = _read_json(Path(folder) / _MARKER)
+    values = _read_json(Path(folder) / MARKER)
     if values is None:
-        raise DataError(f"{folder}: not a prepared data folder ({_MARKER} is missing; run `sottovoce data prepare`)")
+        raise DataError(f"{folder}: not a prepared data folder ({MARKER} is missing; run `sottovoce data prepare`)")
     if values.get("version") != _VERSION:
-        raise DataError(f"{folder}/{_MARKER}: version {_VERSION} expected, found {values.get('version')!r}")
+        raise DataError(f"{folder}/{MARKER}: version {_VERSION} expected, found {values.get('version')!r}")
     try:
         skipped = tuple(Skipped(**item) for item in values["skipped"])
         keys = ("name", "options", "counts", "words", "details")
         return Prepared(Path(folder), skipped=skipped, **{key: values[key] for key in keys})
     except (KeyError, TypeError) as error:
-        raise DataError(f"{folder}/{_MARKER}: not as written by `sottovoce data prepare` ({error})") from None
+        raise DataError(f"{folder}/{MARKER}: not as written by `sottovoce data prepare` ({error})") from None
 
 
 def load_cuts(folder: str | Path, split: str) -> CutSet:
@@ -64,8 +64,9 @@ def load_cuts(folder: str | Path, split: str) -> CutSet:
         raise DataError(f"{path}: the manifest is damaged ({error}); prepare the data again") from error
 
 
-def begin(out: str | Path, name: str, options: Mapping[str, Any]) -> Prepared | None:
-    """Make ``out`` ready to be filled; or, where the same preparation is complete already, return it.
+def begin(out: str | Path, name: str, options: Mapping[str, Any], holds: Sequence[str] = ("audio",)) -> Prepared | None:
+    """Make ``out`` ready to be filled; or, where the same preparation is complete already, return it. ``holds``: the
+    folders that it gets.
 
     What an interrupted preparation left is removed. Raises DataError if the folder was prepared with other options (the
     first that differs is named) or holds files that are not ours.
@@ -73,7 +74,7 @@ def begin(out: str | Path, name: str, options: Mapping[str, Any]) -> Prepared | 
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: --out must be a folder, found a file")
-    if (folder / _MARKER).exists():
+    if (folder / MARKER).exists():
         found = load_prepared(folder)
         _check_same(found, name, _plain(options))
         return found
@@ -82,7 +83,8 @@ def begin(out: str | Path, name: str, options: Mapping[str, Any]) -> Prepared | 
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / _STARTED, {"name": name})  # first, so that whatever a kill leaves is known to be ours
     _clear(folder)
-    (folder / "audio").mkdir(exist_ok=True)
+    for inner in holds:
+        (folder / inner).mkdir(exist_ok=True)
     return None
 
 
@@ -114,9 +116,14 @@ def finish(
         skipped=tuple(skipped),
         details=_plain(details or {}),
     )
+    return mark_complete(prepared)
+
+
+def mark_complete(prepared: Prepared) -> Prepared:
+    """Write ``prepared.json``, once everything else is there."""
     values = {key: value for key, value in asdict(prepared).items() if key != "folder"}
-    _write_json(folder / _MARKER, {"version": _VERSION, **values})
-    (folder / _STARTED).unlink(missing_ok=True)
+    _write_json(prepared.folder / MARKER, {"version": _VERSION, **values, "options": _plain(prepared.options)})
+    (prepared.folder / _STARTED).unlink(missing_ok=True)
     return prepared
 
 
@@ -137,9 +144,8 @@ def _check_same(found: Prepared, name: str, options: Mapping[str, Any]) -> None:
 
 
 def _clear(folder: Path) -> None:
-    for split in SPLITS:
-        for kind in ("jsonl.gz", "partial.jsonl.gz"):
-            (folder / f"{split}.{kind}").unlink(missing_ok=True)
+    for left in [*folder.glob("*.jsonl.gz"), *folder.glob(".*.jsonl.gz.*.tmp")]:
+        left.unlink()
     if (folder / _STARTED).exists():
         for made in ("audio", "arrays"):
             shutil.rmtree(folder / made, ignore_errors=True)

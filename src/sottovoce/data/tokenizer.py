@@ -10,6 +10,7 @@ from typing import Any
 import sentencepiece
 
 from sottovoce.decoding.tokens import BLANK_PIECE
+from sottovoce.decoding.vocabulary import END_WORD, Pieces
 from sottovoce.errors import ConfigError, DataError
 
 KINDS = ("unigram", "bpe", "char")
@@ -22,6 +23,15 @@ def train_tokenizer(texts: Iterable[str], *, kind: str = "unigram", vocabulary: 
     smaller model, one with more characters a larger one (each character is a piece). ``char`` takes all characters,
     whatever ``vocabulary`` says. Deterministic. Raises ConfigError on a bad kind or size, DataError without any text.
     """
+    return _checked(texts, kind, vocabulary, {"pad_id": 0, "pad_piece": BLANK_PIECE, "eos_id": -1})
+
+
+def train_pieces(texts: Iterable[str], *, kind: str = "unigram", vocabulary: int = 1000) -> Pieces:
+    """As ``train_tokenizer``, for a language model: id 0 is ``</s>``, id 1 is ``<unk>``, and there is no blank."""
+    return Pieces(_checked(texts, kind, vocabulary, {"pad_id": -1, "eos_id": 0, "eos_piece": END_WORD}))
+
+
+def _checked(texts: Iterable[str], kind: str, vocabulary: int, specials: dict[str, Any]) -> bytes:
     if kind not in KINDS:
         raise ConfigError(f"tokenizer: kind must be one of {', '.join(KINDS)}, found {kind!r}")
     if isinstance(vocabulary, bool) or not isinstance(vocabulary, int) or not 3 <= vocabulary <= 65_536:
@@ -30,18 +40,18 @@ def train_tokenizer(texts: Iterable[str], *, kind: str = "unigram", vocabulary: 
     if not lines:
         raise DataError("tokenizer: there is no text to train on")
     needed = len({character for line in lines for character in line} | {"▁"} - {" "}) + 2
-    return _train(lines, kind, max(vocabulary, needed) if kind != "char" else needed)
+    return _train(lines, kind, max(vocabulary, needed) if kind != "char" else needed, specials)
 
 
-def _train(lines: list[str], kind: str, size: int) -> bytes:
+def _train(lines: list[str], kind: str, size: int, specials: dict[str, Any]) -> bytes:
     try:
-        return _run(lines, model_type=kind, vocab_size=size)
+        return _run(lines, model_type=kind, vocab_size=size, **specials)
     except RuntimeError as error:
         # sentencepiece names the size that the text can (or must) have; take it.
         found = re.search(r"value <= (\d+)", str(error)) or re.search(r"required_chars\. \d+ vs (\d+)", str(error))
         if not found or int(found[1]) == size:
             raise DataError(f"tokenizer: sentencepiece refused the text ({' '.join(str(error).split())})") from None
-        return _train(lines, kind, int(found[1]))
+        return _train(lines, kind, int(found[1]), specials)
 
 
 def _run(lines: list[str], **options: Any) -> bytes:
@@ -50,11 +60,8 @@ def _run(lines: list[str], **options: Any) -> bytes:
         sentence_iterator=iter(lines),
         model_writer=model,
         normalization_rule_name="identity",
-        pad_id=0,
-        pad_piece=BLANK_PIECE,
         unk_id=1,
         bos_id=-1,
-        eos_id=-1,
         character_coverage=1.0,
         hard_vocab_limit=False,
         num_threads=1,

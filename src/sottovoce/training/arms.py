@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from sottovoce.data.datamodule import SpeechDataModule
-from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError
-from sottovoce.packed import PackedModel, RnntArchitecture, load_model
+from sottovoce.packed import PackedModel, load_model
 from sottovoce.quant import BitPlan
-from sottovoce.runtime import ModelInput
 from sottovoce.schemes import GQ, PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.callback import CompressionCallback
 from sottovoce.training.config import CompressionConfig, Recipe
-from sottovoce.training.module import RnntModule
 from sottovoce.training.phases import fit, steps_taken
-from sottovoce.training.run import Run, data_hash, file_hash, write_file
+from sottovoce.training.run import Run, file_hash, write_file
+from sottovoce.training.task import shipped, task_of
+from sottovoce.training.task_module import TaskModule
 
 _SCHEMES: dict[str, Callable[..., Scheme]] = {
     "s8bqat": S8BQAT,
@@ -90,19 +88,17 @@ def _packed(job: Job, base: PackedModel, run: Run) -> PackedModel:
         write_file(run.module, Run(job.base).module.read_bytes())
         return base
     if job.compression is not None and job.compression.scheme == "ptq":
-        return _ptq(job, load_module(job.recipe, base, job.module))
+        return _ptq(job, load_module(job.recipe, base, job.module), run)
     module = new_module(job.recipe, base) if job.forks else load_module(job.recipe, base, job.module)
     return _train(job, module, base, run)
 
 
-def new_module(recipe: Recipe, base: PackedModel) -> RnntModule:
+def new_module(recipe: Recipe, base: PackedModel) -> TaskModule:
     """A module like the base's, for the phase that the recipe's arms train."""
-    architecture = RnntArchitecture.from_dict(base.architecture)
-    phase = recipe.compression.phase if recipe.fork_epoch is None else recipe.phase
-    return RnntModule(architecture, Tokenizer(base.tokenizer or b""), recipe.training, phase)
+    return task_of(recipe).module(shipped(base), compressing=True)
 
 
-def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> RnntModule:
+def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> TaskModule:
     """The trained module that an arm starts from, auxiliary heads included."""
     module = new_module(recipe, base)
     try:
@@ -115,7 +111,9 @@ def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> RnntModule:
 
 
 def plan_for(settings: CompressionConfig, model: torch.nn.Module) -> BitPlan:
-    """The plan that a recipe's compression section describes."""
+    """The plan that a recipe's compression section holds or describes."""
+    if settings.plan is not None:
+        return BitPlan.from_json(json.dumps(settings.plan), "compression.plan")
     kind = settings.kind or _KINDS.get(settings.scheme)
     return BitPlan.uniform(model, settings.bits, kind=kind, grouping=settings.grouping, zero=settings.zero)
 
@@ -132,24 +130,21 @@ def describe(packed: PackedModel, base: PackedModel, job: Job) -> PackedModel:
     """The packed model with what it needs to run, taken from the base, and how it came about."""
     made: dict[str, Any] = {"seed": job.seed, "recipe": job.recipe.name, "recipe_hash": job.recipe.digest()}
     if job.compression:
-        made |= {"scheme": job.compression.scheme, "bits": job.compression.bits}
-    return replace(packed, architecture=base.architecture, input=base.input, tokenizer=base.tokenizer, provenance=made)
+        made |= {"scheme": job.compression.scheme}
+        made |= {"bits": job.compression.bits} if job.compression.plan is None else {"planned": True}
+    return shipped(base).onto(packed, made)
 
 
-def _ptq(job: Job, module: RnntModule) -> PackedModel:
+def _ptq(job: Job, module: TaskModule, run: Run) -> PackedModel:
     settings = job.compression or job.recipe.compression
-    session = compress(module.model, plan_for(settings, module.model), PTQ())
+    plan = plan_for(settings, module.model)
+    plan.save(run.plan)
+    session = compress(module.model, plan, PTQ())
     return session.finish(float_dtype=settings.float_dtype)
 
 
-def _train(job: Job, module: RnntModule, base: PackedModel, run: Run) -> PackedModel:
-    data = SpeechDataModule(
-        job.data,
-        module.tokenizer,
-        ModelInput.from_dict(base.input),
-        replace(job.recipe.data, seed=job.seed),
-        min_frames=module.model.architecture.subsampling,
-    )
+def _train(job: Job, module: TaskModule, base: PackedModel, run: Run) -> PackedModel:
+    data = task_of(job.recipe).data(job.data, shipped(base), job.seed)
     callback = None
     if job.compression:
         plan = plan_for(job.compression, module.model)
@@ -176,7 +171,7 @@ def _train(job: Job, module: RnntModule, base: PackedModel, run: Run) -> PackedM
     return pack_float(module.model)
 
 
-def save_module(module: RnntModule, folder: Path) -> Path:
+def save_module(module: TaskModule, folder: Path) -> Path:
     """The module's weights, heads included, beside the run's file; what an arm starts from."""
     path = folder / "module.safetensors"
     write_file(path, save({k: v.detach().cpu().clone() for k, v in module.state_dict().items()}))
@@ -189,6 +184,8 @@ def resolved(settings: CompressionConfig | None) -> dict[str, Any]:
         return {"scheme": None, "levels": None}
     kind = settings.kind or _KINDS.get(settings.scheme)
     levels = {"bits": settings.bits, "kind": kind, "grouping": settings.grouping, "zero": settings.zero}
+    if settings.plan is not None:
+        levels = {"plan": settings.plan}
     return {"scheme": repr(scheme_for(settings)), "levels": levels}
 
 
@@ -197,7 +194,7 @@ def _settings(job: Job) -> dict[str, Any]:
     return {
         "recipe": job.recipe.model_dump(mode="json"),
         "data": str(job.data.resolve()),
-        "data_hash": data_hash(job.data),
+        "data_hash": task_of(job.recipe).fingerprint(job.data),
         "base": file_hash(job.base / "model.safetensors"),
         "module": file_hash(job.module),
         "compression": job.compression.model_dump(mode="json") if job.compression else None,

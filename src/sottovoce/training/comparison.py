@@ -11,7 +11,7 @@ from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.results import ResultRow, System, result_rows
 from sottovoce.packed import file_sizes
 from sottovoce.training.arms import Job, carry_out
-from sottovoce.training.config import CompressionConfig, Recipe, with_scheme
+from sottovoce.training.config import CompressionConfig, RnntRecipe, with_scheme
 from sottovoce.training.run import Run, write_file
 from sottovoce.training.scoring import scored_once
 from sottovoce.training.workers import Task, run_tasks
@@ -52,7 +52,7 @@ def _section(section: CompressionConfig, scheme: str, bits: int) -> CompressionC
 
 
 def compare(
-    recipe: Recipe,
+    recipe: RnntRecipe,
     data: Path,
     base: Run,
     out: Path,
@@ -79,7 +79,7 @@ def compare(
     return rows
 
 
-def job_of(arm: Arm, recipe: Recipe, data: Path, base: Run, out: Path) -> Job:
+def job_of(arm: Arm, recipe: RnntRecipe, data: Path, base: Run, out: Path) -> Job:
     """The arm's job in ``out/arms``: from the control where it only rounds, else from the base's snapshot or end."""
     control = Run(out / "arms" / CONTROL)
     start = base.fork if recipe.fork_epoch is not None else base.module
@@ -97,5 +97,5 @@ def _system(arm: Arm, job: Job, data: Path, split: str, seed: int) -> System:
 
 
 def _scored(job: Job, data: Path, split: str) -> list[Hypothesis]:
-    penalty = job.recipe.decoding.blank_penalty
+    penalty = job.recipe.decoding.blank_penalty if isinstance(job.recipe, RnntRecipe) else 0.0
     return scored_once(Run(job.folder).model, data, split, job.folder / f"{split}.jsonl", blank_penalty=penalty)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,13 +14,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from sottovoce.data.datamodule import DataConfig
+from sottovoce.data.text_batches import TextDataConfig
 from sottovoce.data.tokenizer import KINDS as TOKENIZER_KINDS
 from sottovoce.errors import ConfigError, FormatError
 from sottovoce.frontend.settings import FeatureSettings
-from sottovoce.packed import GROUPINGS, RnntArchitecture
+from sottovoce.packed import GROUPINGS, LmArchitecture, RnntArchitecture, lm_architecture
 from sottovoce.quant.spec import KINDS
 
-_FROM_DATA = ("features", "vocabulary")
+RECIPES = Path(str(resources.files("sottovoce") / "recipes"))
+"""Recipes and vocabularies that come with the package."""
 
 
 class Section(BaseModel):
@@ -45,21 +48,55 @@ class PhaseConfig(Section):
     weight_decay: float = Field(default=1e-4, ge=0)
 
 
-class TrainingConfig(Section):
-    """What holds for every phase."""
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.98)
+
+class TrainingConfig(Section):
+    """What holds for every phase, of any model."""
+
+    betas: Betas = (0.9, 0.98)
     clip: float = Field(default=5.0, gt=0)
     dropout: float = Field(default=0.15, ge=0, lt=1)
-    ctc: float = Field(default=0.3, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     averaging: float | None = Field(
         default=None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
     )
     patience: int | None = Field(
-        default=None, ge=1, description="epochs without a better dev WER before training stops"
+        default=None, ge=1, description="epochs without a better dev figure before training stops"
     )
     validate_every: int = Field(default=1, ge=1, description="epochs between dev evaluations")
+
+
+class RnntTrainingConfig(TrainingConfig):
+    """``ctc``: weight of the auxiliary CTC loss."""
+
+    ctc: float = Field(default=0.3, ge=0)
+
+
+class SampledSoftmax(Section):
+    """``losses.sampled_cross_entropy``: the ``exact`` most frequent words, and ``drawn`` of the others each batch."""
+
+    exact: int = Field(default=1000, ge=0)
+    drawn: int = Field(default=400, ge=1)
+
+
+class LmTrainingConfig(TrainingConfig):
+    """``softmax``: the sample of words that training sums over; null for all. Dev figures always count all words."""
+
+    betas: Betas = (0.9, 0.99)
+    clip: float = Field(default=1.0, gt=0)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    softmax: SampledSoftmax | None = SampledSoftmax()
+
+
+class TokensConfig(Section):
+    """A language model's tokens: ``words`` from a ``file`` (beside the recipe, or one that ships with the package) or
+    counted on the training text (``min_count``, at most ``size`` entries), or sentencepiece units of ``size``."""
+
+    kind: Literal[("words", *TOKENIZER_KINDS)] = "words"  # type: ignore[valid-type]
+    file: str | None = None
+    min_count: int = Field(default=1, ge=1)
+    size: int | None = Field(default=None, ge=4, le=10_000_000)
 
 
 class CompressionConfig(Section):
@@ -73,6 +110,7 @@ class CompressionConfig(Section):
     kind: Literal[KINDS] | None = None  # type: ignore[valid-type]
     grouping: Literal[GROUPINGS] = "tensor"  # type: ignore[valid-type]
     zero: bool | None = Field(default=None, description="whether zero is a level; by default the kind decides")
+    plan: dict[str, Any] | None = Field(default=None, description="a bit plan, in place of bits, kind and grouping")
     scheme: Literal["s8bqat", "gq", "linear_qat", "straight_through", "ptq"] = "s8bqat"
     options: dict[str, Any] = Field(default_factory=dict)
     float_dtype: Literal["float16", "float32"] = "float16"
@@ -95,20 +133,47 @@ class DecodingConfig(Section):
     blank_penalty: float = Field(default=0.0, allow_inf_nan=False)
 
 
-class Recipe(Section):
-    """One experiment. ``corpus`` names what ``data prepare`` makes for it and with which options; ``features`` are
-    computed from waveforms (a corpus of features is taken as it is); ``model`` holds sizes of ``RnntArchitecture``."""
+class BaseRecipe(Section):
+    """What every experiment has. ``corpus`` names what it is trained on and with which options."""
 
     name: str
     seed: int = 0
     corpus: dict[str, Any] = Field(default_factory=dict)
+    training: TrainingConfig = TrainingConfig()
+    phase: PhaseConfig = PhaseConfig()
+    compression: CompressionConfig = CompressionConfig()
+
+    @model_validator(mode="after")
+    def _forks_plainly(self) -> BaseRecipe:
+        """A fork goes on with the schedule that it left: the training must be one that has a rest."""
+        if self.compression.fork_at is not None and (self.training.averaging or self.training.patience):
+            raise ValueError("compression.fork_at wants training.averaging and training.patience off")
+        if self.compression.fork_at is not None and self.phase.epochs < 2:
+            raise ValueError("compression.fork_at wants a phase of 2 epochs or more")
+        return self
+
+    @property
+    def fork_epoch(self) -> int | None:
+        """Epochs of the 32-bit training before the snapshot that compression forks from; None where it does not."""
+        share = self.compression.fork_at
+        return None if share is None else min(max(1, math.ceil(share * self.phase.epochs)), self.phase.epochs - 1)
+
+    def digest(self) -> str:
+        """Hash of everything in the recipe."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class RnntRecipe(BaseRecipe):
+    """A recognizer. ``corpus`` is what ``data prepare`` makes for it; ``features`` are computed from
+    waveforms (those of a corpus are taken as they are); ``model`` holds sizes of ``RnntArchitecture``."""
+
+    task: Literal["rnnt"] = "rnnt"
     tokenizer: TokenizerConfig = TokenizerConfig()
     features: FeatureSettings = FeatureSettings()
     data: DataConfig = DataConfig()
     model: dict[str, Any] = Field(default_factory=dict, validate_default=True)
-    training: TrainingConfig = TrainingConfig()
-    phase: PhaseConfig = PhaseConfig()
-    compression: CompressionConfig = CompressionConfig()
+    training: RnntTrainingConfig = RnntTrainingConfig()
     decoding: DecodingConfig = DecodingConfig()
 
     @field_validator("features", mode="before")
@@ -128,42 +193,62 @@ class Recipe(Section):
     @classmethod
     def _model(cls, value: dict[str, Any]) -> dict[str, Any]:
         """All sizes, defaults among them; what depends on the data is not a recipe's to say."""
-        given = [name for name in _FROM_DATA if name in value]
-        if given:
-            raise ValueError(f"{given[0]} follows from the data and the tokenizer")
-        try:
-            sizes = _architecture(value, features=2, vocabulary=2).to_dict()
-        except FormatError as error:
-            raise ValueError(str(error).removeprefix("architecture: RnntArchitecture.__init__() ")) from error
-        return {name: size for name, size in sizes.items() if name not in (*_FROM_DATA, "type")}
-
-    @model_validator(mode="after")
-    def _forks_plainly(self) -> Recipe:
-        """A fork goes on with the schedule that it left: the training must be one that has a rest."""
-        if self.compression.fork_at is not None and (self.training.averaging or self.training.patience):
-            raise ValueError("compression.fork_at wants training.averaging and training.patience off")
-        if self.compression.fork_at is not None and self.phase.epochs < 2:
-            raise ValueError("compression.fork_at wants a phase of 2 epochs or more")
-        return self
-
-    @property
-    def fork_epoch(self) -> int | None:
-        """Epochs of the 32-bit training before the snapshot that compression forks from; None where it does not."""
-        share = self.compression.fork_at
-        return None if share is None else min(max(1, math.ceil(share * self.phase.epochs)), self.phase.epochs - 1)
+        sizes = _sizes(value, ("features", "vocabulary"), lambda: _architecture(value, 2, 2).to_dict())
+        return {name: size for name, size in sizes.items() if name != "type"}
 
     def architecture(self, features: int, vocabulary: int) -> RnntArchitecture:
         """The network for so many features a frame and so many tokens."""
         return _architecture(self.model, features=features, vocabulary=vocabulary)
 
-    def digest(self) -> str:
-        """Hash of everything in the recipe."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+class LmRecipe(BaseRecipe):
+    """A language model. ``corpus`` is text, prepared or in the layout of its public copy; ``model`` holds sizes of
+    ``LstmLmArchitecture`` or ``TransformerLmArchitecture``, as its ``type`` says."""
+
+    task: Literal["lm"]
+    tokens: TokensConfig = TokensConfig()
+    data: TextDataConfig = TextDataConfig()
+    model: dict[str, Any]
+    training: LmTrainingConfig = LmTrainingConfig()
+
+    @field_validator("model", mode="after")
+    @classmethod
+    def _model(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """All sizes, defaults among them; what depends on the data is not a recipe's to say."""
+        return _sizes(value, ("vocabulary",), lambda: lm_architecture({**value, "vocabulary": 3}).to_dict())
+
+    @model_validator(mode="after")
+    def _fits(self) -> LmRecipe:
+        context = self.model.get("context")
+        if context is not None and self.data.segment > context:
+            raise ValueError(f"data.segment ({self.data.segment}) is more than model.context ({context})")
+        return self
+
+    def architecture(self, vocabulary: int) -> LmArchitecture:
+        """The network for so many tokens."""
+        return lm_architecture({**self.model, "vocabulary": vocabulary})
+
+
+Recipe = RnntRecipe | LmRecipe
+_TASKS: dict[str, type[RnntRecipe] | type[LmRecipe]] = {"rnnt": RnntRecipe, "lm": LmRecipe}
 
 
 def _architecture(sizes: dict[str, Any], features: int, vocabulary: int) -> RnntArchitecture:
     return RnntArchitecture.from_dict({"type": "rnnt", **sizes, "features": features, "vocabulary": vocabulary})
+
+
+def _sizes(given: dict[str, Any], of_data: tuple[str, ...], build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Every size of the network that ``build`` describes, without those that follow from the data."""
+    named = next((name for name in of_data if name in given), None)
+    if named is not None:
+        raise ValueError(f"{named} follows from the data and the tokenizer")
+    try:
+        sizes = build()
+    except FormatError as error:
+        raise ValueError(
+            str(error).removeprefix("architecture: ").removeprefix("RnntArchitecture.__init__() ")
+        ) from error
+    return {name: size for name, size in sizes.items() if name not in of_data}
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
@@ -181,23 +266,41 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
         raise ConfigError(f"{path}: expected a recipe of keys and values, found {type(data).__name__}")
     for override in overrides or []:
         apply_override(data, override)
-    return parse_recipe(data, str(path))
+    return _beside(parse_recipe(data, str(path)), file)
+
+
+def load_rnnt_recipe(path: str | Path, overrides: list[str] | None = None) -> RnntRecipe:
+    """As ``load_recipe``. Raises ConfigError for a recipe of another task."""
+    recipe = load_recipe(path, overrides)
+    if not isinstance(recipe, RnntRecipe):
+        raise ConfigError(f"{path}: expected a recognizer's recipe, found task {recipe.task!r}")
+    return recipe
 
 
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     """Check a recipe's values. Raises ConfigError naming the source, the key, and what was found there."""
+    task = data.get("task", "rnnt")
+    if task not in _TASKS:
+        raise ConfigError(f"{source}: task: expected {' or '.join(_TASKS)}, found {task!r}")
     try:
-        return Recipe.model_validate(data)
+        return _TASKS[task].model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(x) for x in first["loc"])
         raise ConfigError(f"{source}: {where}: {first['msg']}, found {first.get('input')!r}") from error
 
 
+def _beside(recipe: Recipe, file: Path) -> Recipe:
+    """A vocabulary file that lies beside a user's recipe, by its full path."""
+    if not isinstance(recipe, LmRecipe) or recipe.tokens.file is None or (RECIPES / recipe.tokens.file).is_file():
+        return recipe
+    tokens = recipe.tokens.model_copy(update={"file": str((file.parent / recipe.tokens.file).resolve())})
+    return recipe.model_copy(update={"tokens": tokens})
+
+
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("sottovoce") / "recipes"
-    return sorted(x.name.removesuffix(".yaml") for x in folder.iterdir() if x.name.endswith(".yaml"))
+    return sorted(x.stem for x in RECIPES.iterdir() if x.suffix == ".yaml")
 
 
 def _find(path: Path) -> Path:
@@ -207,7 +310,7 @@ def _find(path: Path) -> Path:
         raise ConfigError(f"{path}: expected a recipe file, found a folder")
     name = path.name.removesuffix(".yaml")
     if name in shipped_recipes():
-        return Path(str(resources.files("sottovoce") / "recipes" / f"{name}.yaml"))
+        return RECIPES / f"{name}.yaml"
     raise ConfigError(f"{path}: no such recipe; the package has {', '.join(shipped_recipes())}")
 
 

@@ -1,11 +1,9 @@
-"""The RNN-T as a LightningModule: loss, optimizer, and the dev word error rate."""
+"""The RNN-T as a LightningModule: loss, and the dev word error rate."""
 
 from __future__ import annotations
 
-import math
-from typing import Any
+from typing import Any, ClassVar
 
-import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,22 +14,25 @@ from sottovoce.evaluation.wer import score, total
 from sottovoce.losses import check_joint_memory, rnnt_loss_from_logits
 from sottovoce.models import Rnnt, SteppingRnnt
 from sottovoce.packed import RnntArchitecture
-from sottovoce.training.config import PhaseConfig, TrainingConfig
+from sottovoce.training.config import PhaseConfig, RnntTrainingConfig
+from sottovoce.training.task_module import TaskModule
 
 
-class RnntModule(pl.LightningModule):
+class RnntModule(TaskModule):
     """Trains ``model`` for one phase. Logs ``train_loss``, ``dev_loss`` (nats an utterance) and ``dev_wer`` (percent).
 
     Batches are those of ``SpeechDataModule``. The auxiliary CTC head is the module's, not the model's: it is never
     packed.
     """
 
+    monitor: ClassVar[str] = "dev_wer"
+    model: Rnnt
+
     def __init__(
-        self, architecture: RnntArchitecture, tokenizer: Tokenizer, training: TrainingConfig, phase: PhaseConfig
+        self, architecture: RnntArchitecture, tokenizer: Tokenizer, training: RnntTrainingConfig, phase: PhaseConfig
     ) -> None:
-        super().__init__()
-        self.training_config = training
-        self.phase = phase
+        super().__init__(training, phase)
+        self._ctc = training.ctc
         self.tokenizer = tokenizer
         self.model = Rnnt(architecture, training.dropout)
         self.ctc_head = nn.Linear(architecture.joiner_units, architecture.vocabulary) if training.ctc > 0 else None
@@ -67,19 +68,6 @@ class RnntModule(pl.LightningModule):
         self.log("dev_wer", 100.0 * summed[0] / summed[1].clamp_min(1), prog_bar=True, rank_zero_only=False)
         self._references, self._hypotheses = {}, {}
 
-    def configure_optimizers(self) -> Any:
-        phase = self.phase
-        optimizer = torch.optim.AdamW(
-            self.parameters(),
-            lr=phase.learning_rate,
-            betas=self.training_config.betas,
-            weight_decay=phase.weight_decay,
-            fused=self.training_config.precision == "32-true",  # clipping under mixed precision refuses the fused form
-        )
-        total = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, total, phase))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
     def _loss(self, batch: dict[str, Any]) -> Tensor:
         """Mean over utterances of the RNN-T loss, plus the weighted CTC loss where there is a head."""
         features, tokens = batch["features"], batch["tokens"]
@@ -95,12 +83,4 @@ class RnntModule(pl.LightningModule):
             return loss
         log_probs = self.ctc_head(frames).float().log_softmax(-1).transpose(0, 1)  # (T', N, V)
         ctc = F.ctc_loss(log_probs, tokens, lengths, batch["token_lengths"], reduction="none", zero_infinity=True)
-        return loss + self.training_config.ctc * ctc.mean()
-
-
-def rate(step: int, total: int, phase: PhaseConfig) -> float:
-    """Share of the peak learning rate at a step: linear warm-up, then a cosine down to the floor."""
-    if step < phase.warmup_steps:
-        return (step + 1) / phase.warmup_steps
-    done = (step - phase.warmup_steps) / max(total - phase.warmup_steps, 1)
-    return phase.floor + (1 - phase.floor) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return loss + self._ctc * ctc.mean()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
 import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lightning.pytorch as pl
 import torch
@@ -18,16 +19,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from sottovoce.data.datamodule import SpeechDataModule
 from sottovoce.errors import ConfigError
 from sottovoce.training.config import PhaseConfig, TrainingConfig
-from sottovoce.training.module import RnntModule
 from sottovoce.training.run import write_file
+from sottovoce.training.task_module import PhaseData, TaskModule
+
+_LOSS_CHECK = 50  # batches between looks at the loss, for each waits for the device
 
 
 def fit(
-    module: RnntModule,
-    data: SpeechDataModule,
+    module: TaskModule,
+    data: PhaseData,
     phase: PhaseConfig,
     training: TrainingConfig,
     folder: Path,
@@ -46,7 +48,7 @@ def fit(
     the batches that were left.
 
     The same seed gives the same weights on one machine's CPU with the same number of threads. Where ``patience`` stops
-    training early, the module ends with the weights of its best dev WER. Raises ConfigError for devices that are not
+    training early, the module ends with the weights of its best dev figure. Raises ConfigError for devices that are not
     there.
     """
     quiet_libraries()
@@ -54,7 +56,10 @@ def fit(
     checkpoints = folder / "checkpoints"
     trainer = _trainer(
         training, folder, devices, data.num_batches(phase.epochs, devices), validate, progress,
-        [*callbacks, *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress, fork)],
+        [
+            *callbacks,
+            *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress, fork, module.monitor),
+        ],
     )  # fmt: skip
     last = checkpoints / "last.ckpt"
     _run(trainer, module, data, last if last.exists() else start)
@@ -101,17 +106,17 @@ def _trainer(
         raise ConfigError(" ".join(str(error).split())) from error
 
 
-def _run(trainer: pl.Trainer, module: RnntModule, data: SpeechDataModule, checkpoint: Path | None) -> None:
+def _run(trainer: pl.Trainer, module: TaskModule, data: PhaseData, checkpoint: Path | None) -> None:
     try:
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        trainer.fit(module, datamodule=cast(pl.LightningDataModule, data), ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except SystemExit as error:  # how Lightning ends on ctrl-c
         raise KeyboardInterrupt from error
 
 
-def _take_best(trainer: pl.Trainer, module: RnntModule) -> None:
-    """Where training stops early, the weights of the epoch with the best dev WER."""
+def _take_best(trainer: pl.Trainer, module: TaskModule) -> None:
+    """Where training stops early, the weights of the epoch with the best dev figure."""
     best = trainer.checkpoint_callback
     if isinstance(best, ModelCheckpoint) and best.best_model_path:
         saved = torch.load(best.best_model_path, weights_only=True, map_location="cpu")
@@ -164,6 +169,21 @@ class ResumePoint(pl.Callback):
             torch.manual_seed(zlib.crc32(f"{self.seed} {trainer.current_epoch} {trainer.global_rank}".encode()))
 
 
+class FiniteLoss(pl.Callback):
+    """Stops with one line where the loss is no number any more: looked at now and then, and at the end of an epoch."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if (batch_idx + 1) % _LOSS_CHECK == 0 or trainer.is_last_batch:
+            loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
+            if not math.isfinite(loss):
+                raise ConfigError(
+                    f"{trainer.default_root_dir}: the loss is {loss} at step {trainer.global_step}; lower "
+                    "phase.learning_rate or training.clip and train anew"
+                )
+
+
 class EpochBar(RichProgressBar):
     """Lightning's bar, which knows of steps only, with the epochs of the phase."""
 
@@ -211,17 +231,19 @@ def _callbacks(
     validate: bool,
     progress: bool,
     fork: Fork | None,
+    monitor: str,
 ) -> list[pl.Callback]:
     found: list[pl.Callback] = [
+        FiniteLoss(),
         MetricsFile(folder / "metrics.jsonl"),
         ResumePoint(checkpoints, seed, fork),
     ]
     if training.averaging is not None:
         found.append(EMAWeightAveraging(decay=training.averaging))
     if training.patience is not None and validate:
-        found.append(EarlyStopping("dev_wer", mode="min", patience=training.patience))
+        found.append(EarlyStopping(monitor, mode="min", patience=training.patience))
         found.append(
-            ModelCheckpoint(checkpoints, filename="best", monitor="dev_wer", mode="min", enable_version_counter=False)
+            ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode="min", enable_version_counter=False)
         )
     if progress:
         found.append(EpochBar(epochs))

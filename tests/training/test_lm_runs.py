@@ -1,0 +1,263 @@
+"""Language models from a recipe to a packed file: reproducible, resumable, compressed by every scheme, and measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from sottovoce.cli.main import app
+from sottovoce.errors import ConfigError, DataError, SottovoceError
+from sottovoce.evaluation import read_scores, summarize
+from sottovoce.packed import PackedMatrix, load_model
+from sottovoce.training import phases
+from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.config import (
+    CompressionConfig,
+    LmRecipe,
+    LmTrainingConfig,
+    PhaseConfig,
+    load_recipe,
+    parse_recipe,
+)
+from sottovoce.training.lm_module import LmModule
+from sottovoce.training.lm_task import LmTask
+from sottovoce.training.perplexity import score_split
+from sottovoce.training.run import Run
+from sottovoce.training.task import task_of
+from sottovoce.training.train import train
+
+MODELS = {
+    "lstm": {"type": "lstm-lm", "embedding": 12, "units": 12, "tied": True},
+    "transformer": {
+        "type": "transformer-lm", "width": 16, "layers": 1, "heads": 2, "feed_forward": 24, "context": 24,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def talk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SwDA's layout: 40 + 10 conversations in which each word is nearly always followed by the next of its ring."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path_factory.mktemp("talk")
+    for part, count in (("train", 40), ("val", 10)):
+        (folder / part).mkdir()
+        for i in range(count):
+            lines = []
+            for _ in range(12):
+                at, words = int(rng.integers(26)), []
+                for _ in range(int(rng.integers(2, 9))):
+                    words.append(chr(97 + at) * 2)
+                    at = (at + 1) % 26 if rng.random() < 0.9 else int(rng.integers(26))
+                lines.append(f"A|{' '.join(words).capitalize()}.|sd\n")
+            (folder / part / f"{part}{i}.txt").write_text("".join(lines))
+    return folder
+
+
+def recipe(network: str = "lstm", **changes: object) -> LmRecipe:
+    values = {
+        "name": "talk",
+        "task": "lm",
+        "corpus": {"name": "swda", "options": {"dev_conversations": 8}},
+        "data": {"batch_tokens": 200, "segment": 24},
+        "model": MODELS[network],
+        "training": {"dropout": 0.1, "softmax": {"exact": 8, "drawn": 10}},
+        "phase": {"epochs": 3, "learning_rate": 3e-2, "warmup_steps": 4, "weight_decay": 0.0},
+        "compression": {"phase": {"epochs": 1, "learning_rate": 2e-3, "warmup_steps": 0, "weight_decay": 0.0}},
+        **changes,
+    }
+    found = parse_recipe(values, "test")
+    assert isinstance(found, LmRecipe)
+    return found
+
+
+class Killed(BaseException):
+    """Stands for a signal: no handler of errors may see it."""
+
+
+class KillAfter(pl.Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        if trainer.global_step == self.step:
+            raise Killed
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("context", ["sentence", "conversation"])
+def test_a_kill_changes_nothing_and_the_model_learns(
+    talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, context: str
+) -> None:
+    settings = recipe(model, data={"batch_tokens": 200, "segment": 24, "context": context})
+    whole = train(settings, talk, tmp_path / "whole", progress=False)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "whole" / "metrics.jsonl").read_text().splitlines()]
+    original = phases._callbacks
+    for step in (2, steps[0] + 3):
+        monkeypatch.setattr(phases, "_callbacks", lambda *args, at=step: [*original(*args), KillAfter(at)])
+        with pytest.raises(Killed):
+            train(settings, talk, tmp_path / "cut", progress=False)
+        assert not (tmp_path / "cut" / "model.safetensors").exists()
+    monkeypatch.setattr(phases, "_callbacks", original)
+    cut = train(settings, talk, tmp_path / "cut", progress=False)
+    assert whole.model.read_bytes() == cut.model.read_bytes()
+    rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    found = [row["dev_perplexity"] for row in rows]
+    assert found[2] < 0.9 * found[0] < 26  # of 28 tokens, were nothing learnt
+    packed = load_model(whole.model)
+    assert packed.input == {"kind": "tokens", "normalization": "spoken", "context": context}
+    measured = summarize(score_split(whole.model, LmTask(settings).corpus(talk), "dev"))
+    if context == "sentence" or model == "lstm":  # a Transformer's window at scoring slides, in training it does not
+        assert measured.perplexity == pytest.approx(found[2], rel=2e-3 if context == "sentence" else 0.05)
+
+
+@pytest.fixture(scope="module")
+def base(talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return train(recipe(), talk, tmp_path_factory.mktemp("base") / "run", progress=False)
+
+
+def job(talk: Path, base: Run, folder: Path, scheme: str | None, **section: object) -> Job:
+    settings = recipe()
+    chosen = scheme and CompressionConfig(bits=4, scheme=scheme, phase=settings.compression.phase, **section)
+    return Job(settings, talk, base.folder, base.module, folder, chosen or None, seed=0)
+
+
+@pytest.mark.parametrize("scheme", ["s8bqat", "gq", "linear_qat", "straight_through", "ptq"])
+def test_every_scheme_runs_on_a_language_model(talk: Path, base: Run, tmp_path: Path, scheme: str) -> None:
+    path = carry_out(job(talk, base, tmp_path / "arm", scheme))
+    packed = load_model(path)
+    assert packed.aliases == {"output.weight": "embedding.weight"}
+    assert {n for n, t in packed.tensors.items() if isinstance(t, PackedMatrix)} == {
+        "embedding.weight", "lstm.weight_ih_l0", "lstm.weight_hh_l0",
+    }  # fmt: skip
+    corpus = LmTask(recipe()).corpus(talk)
+    control = summarize(score_split(base.model, corpus, "validation"))
+    found = summarize(score_split(path, corpus, "validation"))
+    assert found.perplexity < 1.3 * control.perplexity and found.words == control.words
+
+
+def test_a_plan_with_bands_of_rows_is_followed(talk: Path, base: Run, tmp_path: Path) -> None:
+    from sottovoce.quant import BitPlan
+
+    model = task_of(recipe()).module(LmTask(recipe()).describe(talk, base), compressing=True).model
+    plan = BitPlan.uniform(model, 2).split_rows("embedding.weight", 9, (6, 2))
+    path = carry_out(job(talk, base, tmp_path / "arm", "ptq", plan=json.loads(plan.to_json())))
+    bands = load_model(path).tensors["embedding.weight"].bands
+    assert [(b.start, b.stop, b.bits) for b in bands] == [(0, 9, 6), (9, 28, 2)]
+    assert BitPlan.load(tmp_path / "arm" / "plan.json") == plan
+    with pytest.raises(ConfigError, match=r"compression\.plan"):
+        carry_out(job(talk, base, tmp_path / "arm", "ptq"))
+
+
+def run_command(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_the_commands_train_compress_and_evaluate(talk: Path, base: Run, tmp_path: Path) -> None:
+    file = tmp_path / "talk.yaml"
+    file.write_text(json.dumps(recipe().model_dump(mode="json")))
+    run = tmp_path / "runs" / "lm"
+    assert "trained:" in run_command("train", str(file), "--data", str(talk), "--out", str(run), "--threads", "1")
+    assert (run / "model.safetensors").read_bytes() == base.model.read_bytes()
+    shown = run_command("compress", str(run), "--bits", "3", "--scheme", "straight_through", "--threads", "1")
+    small = tmp_path / "runs" / "lm-straight_through-3bit"
+    assert "smaller than float32" in shown and "swda validation: perplexity" in shown
+    found = json.loads(run_command("evaluate", str(small), "--json", "--scores", str(tmp_path / "s.jsonl")))
+    assert found["split"] == "validation" and found["conversations"] == 10
+    low, high = found["ci95"]
+    assert low < found["perplexity"] < high and f"perplexity {found['perplexity']:.2f}" in shown
+    assert summarize(read_scores(tmp_path / "s.jsonl")).perplexity == pytest.approx(found["perplexity"])
+    on_dev = run_command("evaluate", str(small / "model.safetensors"), "--data", str(talk), "--split", "dev")
+    assert "swda dev: perplexity" in on_dev
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--split", "nowhere"], "expected a split of train, dev, validation, found 'nowhere'"),
+        (["--blank-penalty", "1"], "--blank-penalty is for recognizers"),
+        (["--context", "page"], "context: expected sentence or conversation, found 'page'"),
+    ],
+)
+def test_bad_options_of_evaluate_are_one_line(base: Run, arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["evaluate", str(base.folder), *arguments])
+    assert isinstance(result.exception, SottovoceError) and message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": {"type": "lstm-lm", "unit": 3}}, "model: .*unexpected keyword argument 'unit'"),
+        ({"model": {"type": "gru-lm"}}, "expected type 'lstm-lm' or 'transformer-lm', found 'gru-lm'"),
+        ({"model": {"type": "lstm-lm", "units": 8, "embedding": 4, "tied": True}}, "tied embeddings want units equal"),
+        ({"model": {"type": "lstm-lm", "vocabulary": 9}}, "vocabulary follows from the data"),
+        ({"model": MODELS["transformer"], "data": {"segment": 25}}, r"data.segment \(25\) is more than model.context"),
+        ({"task": "tts"}, "task: expected rnnt or lm, found 'tts'"),
+        ({"training": {"ctc": 0.3}}, r"training\.ctc"),
+    ],
+)
+def test_bad_recipes_name_the_key(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        recipe(**changes)
+
+
+def test_words_of_other_text_are_refused(talk: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="of the words of dev are not in the vocabulary of 9682"):
+        train(recipe(tokens={"file": "swda.words"}), talk, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_loss_that_is_no_number_stops_with_one_line(talk: Path, tmp_path: Path) -> None:
+    wild = recipe(phase={"epochs": 2, "learning_rate": 1e30, "warmup_steps": 0}, training={"clip": 1e30})
+    with pytest.raises(ConfigError, match=r"loss is (nan|inf) .*phase\.learning_rate"):
+        train(wild, talk, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_sentencepiece_units_are_measured_by_the_word(talk: Path, tmp_path: Path) -> None:
+    pieces = recipe(tokens={"kind": "bpe", "size": 40})
+    run = train(pieces, talk, tmp_path / "run", progress=False)
+    scores = score_split(run.model, LmTask(pieces).corpus(talk), "validation")
+    found = summarize(scores)
+    assert found.tokens >= found.words and found.per_token <= found.perplexity
+    assert found.words == sum(len(s.split()) + 1 for s in LmTask(pieces).corpus(talk).sentences("validation"))
+    other = replace(LmTask(pieces).corpus(talk), normalization="plain")
+    with pytest.raises(DataError, match="expected text normalized as 'spoken', found swda as 'plain'"):
+        score_split(run.model, other, "validation")
+
+
+def test_a_recipes_vocabulary_lies_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "own.words").write_text("</s>\t1\n<unk>\t0\na\t1\n")
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps({**recipe().model_dump(mode="json"), "tokens": {"file": "own.words"}}))
+    found = load_recipe(file)
+    assert isinstance(found, LmRecipe) and found.tokens.file == str((tmp_path / "own.words").resolve())
+
+
+@pytest.mark.parametrize("network", MODELS)
+def test_what_a_search_asks_of_the_module(talk: Path, base: Run, network: str) -> None:
+    task = LmTask(recipe(network))
+    described = task.describe(talk, base)
+    data = task.data(talk, described, 0)
+    module = task.module(described, compressing=False).eval()
+    batches = data.sample("train", 37, seed=1)
+    assert sum(len(b["inputs"]) for b in batches) == 37 and all(bool(b["fresh"].all()) for b in batches)
+    for batch in batches:
+        logits, observed = module.logits(batch), module.observed(batch)
+        assert logits.shape == (len(observed), 28) and module.position_weights(batch) is None
+        expected = -logits.log_softmax(-1)[torch.arange(len(observed)), observed].mean()
+        torch.testing.assert_close(module.loss(batch), expected)
+    assert module.row_borders() == {}  # too few words for bands
+    big = task.recipe.architecture(9682)
+    names = {"embedding.weight"} if big.tied else {"embedding.weight", "output.weight"}
+    with torch.device("meta"):
+        borders = LmModule(big, LmTrainingConfig(), PhaseConfig()).row_borders()
+    assert borders == dict.fromkeys(names, (300, 1000, 3000))
