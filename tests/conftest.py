@@ -7,6 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+settings.register_profile("sottovoce", deadline=None)  # tests assert no time
+settings.load_profile("sottovoce")
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def test_with_everything_off_nothing_changes() -> None:
     vtlp=st.floats(0.0, 0.5),
     domain=st.sampled_from(["filterbank", "cepstrum"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_padding_stays_zero_and_the_generator_decides(
     lengths: list[int], seed: int, slowest: float, fastest: float, vtlp: float, domain: str
 ) -> None:

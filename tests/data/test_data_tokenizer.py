@@ -14,7 +14,7 @@ WORDS = st.text(alphabet="abcdefghijklmnopqrstuvwxyz'", min_size=1, max_size=8)
     kind=st.sampled_from(KINDS),
     vocabulary=st.integers(3, 300),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_text_gives_a_model_that_knows_it(texts: list[str], kind: str, vocabulary: int) -> None:
     tokenizer = Tokenizer(train_tokenizer(texts, kind=kind, vocabulary=vocabulary))
     assert tokenizer.pieces[1] == "<unk>"

@@ -41,7 +41,7 @@ def test_times_that_cannot_be_are_refused(name: str, value: float) -> None:
 
 
 @given(cuts=st.lists(st.integers(0, 30), max_size=5), symbols=st.sampled_from([1, 3]), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_greedy_segments_together_are_the_stream_without_resets(cuts: list[int], symbols: int, seed: int) -> None:
     model, frames, search = ToyTransducer(seed=seed), random_frames(2, 30, seed=seed), Greedy(symbols)
     every = np.array([30, 30])

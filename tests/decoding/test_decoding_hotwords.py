@@ -70,7 +70,7 @@ PHRASES = st.lists(
 
 
 @given(phrases=PHRASES, tokens=st.lists(st.integers(1, 3), max_size=12).map(tuple))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_bonus_is_the_worth_of_what_occurs(phrases: list[Phrase], tokens: tuple[int, ...]) -> None:
     assert bonus(tokens, ContextGraph(phrases, 4)) == brute_force(tokens, phrases)
 
@@ -85,7 +85,7 @@ def test_a_completed_phrase_costs_the_next_token_nothing() -> None:
 
 
 @given(seed=st.integers(0, 300), phrases=PHRASES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_wide_beam_scores_every_hypothesis_with_its_bonus(seed: int, phrases: list[Phrase]) -> None:
     model, frames = ToyTransducer(vocabulary=4, seed=seed), random_frames(1, 4, seed=seed)
     search = Beam(400, hotwords=ContextGraph(phrases, 4))

@@ -4,7 +4,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from lattice_cases import best_by_words, lattices, same_lattice
 
 from sottovoce.decoding.lattices import (
@@ -130,7 +130,6 @@ def test_symbols(tmp_path: Path) -> None:
             read_symbols(path)
 
 
-@settings(deadline=None)
 @given(lattices())
 def test_written_and_read_again_it_is_the_same(lattice) -> None:
     lattice = replace(lattice, times=np.full(lattice.nodes, np.nan), weights=ScoreWeights())

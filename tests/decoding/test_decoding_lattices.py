@@ -21,7 +21,6 @@ from sottovoce.decoding.scores import ScoreWeights
 from sottovoce.errors import ConfigError, DataError
 
 
-@settings(deadline=None)
 @given(lattices(), st.integers(1, 40))
 def test_nbest_is_what_every_path_gives(lattice, n: int) -> None:
     wanted = best_by_words(lattice)
@@ -35,7 +34,6 @@ def test_nbest_is_what_every_path_gives(lattice, n: int) -> None:
         assert all(lattice.ends[a] == lattice.starts[b] for a, b in zip(path.links, path.links[1:], strict=False))
 
 
-@settings(deadline=None)
 @given(lattices(), st.floats(0.1, 2.0))
 def test_forward_backward_sums_to_one(lattice, scale: float) -> None:
     found = posteriors(lattice, scale=scale)
@@ -53,7 +51,6 @@ def test_forward_backward_sums_to_one(lattice, scale: float) -> None:
         assert np.exp(found.links[cut]).sum() == pytest.approx(1.0)
 
 
-@settings(deadline=None)
 @given(lattices(), st.floats(0, 6))
 def test_pruning_keeps_what_is_likely_and_the_best_path(lattice, beam: float) -> None:
     small = prune(lattice, beam)
@@ -87,7 +84,6 @@ def distance(left: tuple[str, ...], right: tuple[str, ...]) -> int:
     return between(len(left), len(right))
 
 
-@settings(deadline=None)
 @given(lattices(), st.lists(st.sampled_from("abcx"), max_size=6))
 def test_the_oracle_has_the_fewest_errors_of_all_paths(lattice, reference: list[str]) -> None:
     path, errors = oracle_path(lattice, reference)

@@ -3,7 +3,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.decoding.ctm import CtmWord, ctm_words, write_ctm
@@ -33,20 +33,17 @@ def round_trip(write, lists, name: str):
         return sorted(read_nbest(path), key=lambda item: item.id)
 
 
-@settings(deadline=None)
 @given(st.one_of(lists_with([]), lists_with(["acoustic", "lm", "neural x"])))
 def test_json_lines_round_trip(lists) -> None:
     known = [NBestList(item.id, item.entries, "s", None, "the words") for item in lists]
     assert round_trip(write_nbest, known, "n.jsonl") == sorted(known, key=lambda item: item.id)
 
 
-@settings(deadline=None)
 @given(st.one_of(lists_with(["acoustic", "lm"]), lists_with(["acoustic", "lm", "graph"])).filter(bool))
 def test_kaldi_round_trip(lists) -> None:
     assert round_trip(write_kaldi_nbest, lists, "nbest") == sorted(lists, key=lambda item: item.id)
 
 
-@settings(deadline=None)
 @given(lists_with(["score"]).filter(bool))
 def test_espnet_round_trip(lists) -> None:
     assert round_trip(write_espnet_nbest, lists, "nbest") == sorted(lists, key=lambda item: item.id)

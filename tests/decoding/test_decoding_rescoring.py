@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lattice_cases import all_paths, lattices, words_of
 
@@ -65,7 +65,6 @@ def alone(model: TokenModel, words) -> float:
 WEIGHTS = ScoreWeights({"acoustic": 1.0, "lm": 0.5, "neural": 1.5}, -0.25)
 
 
-@settings(deadline=None)
 @given(lattices(max_nodes=5), st.integers(0, 5))
 def test_with_all_histories_every_path_has_exactly_its_score(lattice, seed: int) -> None:
     model = toy(seed)
@@ -86,7 +85,6 @@ def test_with_all_histories_every_path_has_exactly_its_score(lattice, seed: int)
     assert found.weights == WEIGHTS and set(found.scores) == {"acoustic", "lm", "neural"}
 
 
-@settings(deadline=None)
 @given(lattices(), st.integers(1, 3), st.integers(1, 4))
 def test_merging_and_limits_bound_the_expansion(lattice, order: int, histories: int) -> None:
     found = rescore_lattice(lattice, toy(), WEIGHTS, name="neural", order=order, max_histories=histories)
@@ -96,7 +94,6 @@ def test_merging_and_limits_bound_the_expansion(lattice, order: int, histories: 
     assert kept <= {words_of(lattice, links) for links in all_paths(lattice)} and kept
 
 
-@settings(deadline=None)
 @given(lattices(), st.integers(0, 3))
 def test_a_bigram_needs_one_word_of_history(lattice, seed: int) -> None:
     class Bigram(Toy):
@@ -133,7 +130,6 @@ def test_a_word_after_a_history_is_read_once_wherever_it_leads() -> None:
 sentences = st.lists(st.lists(st.sampled_from([*"abc", "zzz"]), max_size=5), max_size=12)
 
 
-@settings(deadline=None)
 @given(sentences, st.integers(1, 5))
 def test_shared_beginnings_change_no_score(texts, batch: int) -> None:
     found = score_sentences(toy(), texts, batch=batch)
@@ -146,7 +142,6 @@ def test_shared_beginnings_are_read_once() -> None:
     assert model.network.read == 1 + 1 + 1 + 2  # </s>, a, b, and c beside b
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=3), max_size=3), sentences)
 def test_a_conversation_goes_on(before, texts) -> None:
     model = toy()
@@ -189,7 +184,6 @@ def ngrams() -> NgramModel:
     return model
 
 
-@settings(deadline=None)
 @given(texts=sentences)
 def test_ngrams_score_as_they_do_alone(ngrams: NgramModel, texts) -> None:
     found = score_sentences(NgramLanguageModel(ngrams), texts)
@@ -199,7 +193,6 @@ def test_ngrams_score_as_they_do_alone(ngrams: NgramModel, texts) -> None:
     assert after == pytest.approx(alone)  # nothing is remembered over the end of a sentence
 
 
-@settings(deadline=None)
 @given(lattice=lattices())
 def test_a_trigram_needs_two_words_of_history(ngrams: NgramModel, lattice) -> None:
     model = NgramLanguageModel(ngrams)

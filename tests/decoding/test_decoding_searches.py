@@ -57,7 +57,7 @@ def exhaustive(model: ToyTransducer, frames: np.ndarray) -> dict[tuple[int, ...]
 
 
 @given(st.integers(0, 500), st.integers(1, 4), st.sampled_from([1, 2, 4]), st.sampled_from([0.0, 1.0]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_greedy_is_the_plain_loop(seed: int, n: int, max_symbols: int, penalty: float) -> None:
     model, frames = ToyTransducer(seed=seed), random_frames(n, 9, seed=seed)
     lengths = np.random.default_rng(seed).integers(0, 10, n)
@@ -86,7 +86,7 @@ def test_a_blank_penalty_makes_for_more_tokens() -> None:
 
 
 @given(st.integers(0, 500), st.sampled_from([0.0, 0.7]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_beam_of_one_is_greedy(seed: int, penalty: float) -> None:
     model, frames = ToyTransducer(seed=seed), random_frames(3, 15, seed=seed)
     lengths = np.array([15, 4, 0])
@@ -109,7 +109,7 @@ def test_a_wide_beam_is_exhaustive_search(seed: int) -> None:
 
 
 @given(st.integers(0, 500), st.integers(2, 6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_nbest_lists_hold_different_sequences_best_first(seed: int, beam: int) -> None:
     model, frames = ToyTransducer(vocabulary=3, seed=seed), random_frames(2, 12, seed=seed)
     for nbest in beam_search(model, frames, all_lengths(frames), beam=beam):
@@ -131,7 +131,7 @@ def run(search: Greedy | Beam, model: ToyTransducer, frames: np.ndarray, cuts: l
 
 @pytest.mark.parametrize("search", SEARCHES)
 @given(cuts=st.lists(st.integers(0, 14), max_size=5), seed=st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_chunks_give_exactly_the_whole(search: Greedy | Beam, cuts: list[int], seed: int) -> None:
     model, frames = ToyTransducer(seed=seed), random_frames(3, 14, seed=seed)
     assert run(search, model, frames, sorted(cuts)) == run(search, model, frames, [])

@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lattice_cases import best_by_words, lattices, same_lattice
 
@@ -99,7 +99,6 @@ def test_probabilities_and_links_without_node_lines(tmp_path: Path) -> None:
     assert best_path(lattice).score == pytest.approx(math.log(0.25) + 2 * math.log(0.5))
 
 
-@settings(deadline=None)
 @given(lattices(words=["", "a", "'em", '"q"', "x\\y", "é", "a=b", "#1", "'", "c\x07d"]), st.booleans(), st.booleans())
 def test_written_and_read_again_it_is_the_same(lattice, packed: bool, bare: bool) -> None:
     notes = {

@@ -13,7 +13,6 @@ MODEL = train_tokenizer(TEXTS, kind="unigram", vocabulary=40)
 
 
 @given(words=st.lists(st.sampled_from(" ".join(TEXTS).split()), min_size=1, max_size=9))
-@settings(deadline=None)
 def test_text_comes_back_and_never_holds_the_blank(words: list[str]) -> None:
     tokenizer = Tokenizer(MODEL)
     text = " ".join(words)
@@ -49,7 +48,7 @@ def test_a_model_without_the_blank_is_refused() -> None:
 
 
 @given(place=st.integers(0, len(MODEL) - 1), bit=st.integers(0, 7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_flipped_bit_is_refused_or_harmless(place: int, bit: int) -> None:
     changed = bytearray(MODEL)
     changed[place] ^= 1 << bit

@@ -34,7 +34,7 @@ def test_clusters_by_speaker_recording_utterance() -> None:
 
 
 @given(st.lists(st.integers(0, 10), min_size=2, max_size=30), st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_interval_holds_the_estimate_and_repeats(errors: list[int], seed: int) -> None:
     low, high = wer_interval(scored(errors), draws=500, seed=seed)
     assert 10.0 * min(errors) <= low <= 10.0 * float(np.mean(errors)) + 1e-9 and low <= high <= 10.0 * max(errors)

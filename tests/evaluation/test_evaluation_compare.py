@@ -3,7 +3,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.decoding.text import NORMALIZATIONS
@@ -20,7 +20,6 @@ from sottovoce.evaluation.normalization import TextRules, read_replacements
 words = st.lists(st.sampled_from("abc"), max_size=8)
 
 
-@settings(deadline=None)
 @given(words, words, words)
 def test_changes_hold_every_difference_in_errors(reference: list[str], first: list[str], second: list[str]) -> None:
     found = changes(reference, first, second)
@@ -33,7 +32,6 @@ def test_changes_hold_every_difference_in_errors(reference: list[str], first: li
     assert changes(reference, first, first) == []
 
 
-@settings(deadline=None)
 @given(words, words, words)
 def test_columns_spell_all_sides(reference: list[str], first: list[str], second: list[str]) -> None:
     columns = aligned(reference, first, second)

@@ -19,14 +19,14 @@ def round_trip(name: str, items: list[Hypothesis]) -> list[Hypothesis]:
         return read_hypotheses(path)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(texts.filter(bool), st.tuples(texts, st.none() | texts, st.none() | texts, st.none() | texts)))
 def test_json_lines_round_trip(items) -> None:
     hypotheses = [Hypothesis(id, *rest) for id, rest in items.items()]
     assert round_trip("hyp.jsonl", hypotheses) == hypotheses
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.dictionaries(lines.filter(str.strip), lines))
 def test_tabs_round_trip(items: dict[str, str]) -> None:
     hypotheses = [Hypothesis(id, text) for id, text in items.items()]

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sottovoce.errors import DataError
@@ -22,7 +22,6 @@ def test_published_tails() -> None:
     assert sign_test(0, 6) == 2 / 64 and sign_test(0, 0) == sign_test(7, 7) == 1.0
 
 
-@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(0, 60))
 def test_is_a_probability_that_falls_as_counts_part(left: int, right: int) -> None:
     p = sign_test(left, right)

@@ -27,7 +27,7 @@ def test_losses_are_summed_by_segment() -> None:
 
 
 @given(st.integers(1, 4), st.integers(1, 30), st.integers(0, 1000))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_mixture_is_the_sum_of_weighted_probabilities(models: int, tokens: int, seed: int) -> None:
     given_streams = streams(models, tokens, seed)
     weights = np.random.default_rng(seed).dirichlet(np.ones(models))
@@ -35,7 +35,7 @@ def test_mixture_is_the_sum_of_weighted_probabilities(models: int, tokens: int, 
 
 
 @given(st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_em_finds_the_best_of_all_weights(seed: int) -> None:
     two = streams(2, 200, seed)
     found = mixture_weights(two)

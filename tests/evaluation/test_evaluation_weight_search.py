@@ -14,7 +14,6 @@ from sottovoce.evaluation.weight_search import tune_weights
 numbers = st.integers(-12, 12).map(lambda n: n / 3)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=12))
 def test_the_envelope_is_the_highest_line_everywhere(lines) -> None:
     a, b = (np.array(values) for values in zip(*lines, strict=True))
@@ -42,7 +41,6 @@ def errors_at(lists, weights) -> int:
     return sum(int(item.errors[np.argmax(item.values @ weights)]) for item in lists)
 
 
-@settings(deadline=None)
 @given(st.lists(features(), min_size=1, max_size=6), st.lists(numbers, min_size=6, max_size=6))
 def test_the_line_search_has_what_a_fine_grid_has(lists, point) -> None:
     weights, direction = np.array(point[:3]), np.array(point[3:])

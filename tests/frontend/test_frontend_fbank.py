@@ -56,7 +56,7 @@ def test_the_number_of_frames_is_the_length_rounded(count: int, frames: int) -> 
 
 
 @given(rate=st.sampled_from([8_000, 16_000, 44_100]), count=st.integers(0, 9_000), data=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_chunks_give_the_bits_of_one_call(rate: int, count: int, data: st.DataObject) -> None:
     samples = noise(count)
     whole = fbank(resample(samples, rate, 16_000), STANDARD)

@@ -39,7 +39,7 @@ def test_it_computes_kaldis_formula(a: int, b: int) -> None:
 
 
 @given(a=st.sampled_from(RATES), b=st.sampled_from(RATES), count=st.integers(0, 3_000), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_chunks_give_the_bits_of_one_call(a: int, b: int, count: int, data: st.DataObject) -> None:
     samples = noise(count)
     whole = resample(samples, a, b)
@@ -54,7 +54,7 @@ def test_any_chunks_give_the_bits_of_one_call(a: int, b: int, count: int, data: 
 
 
 @given(a=st.sampled_from(RATES), b=st.sampled_from(RATES), count=st.integers(0, 5_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_length_is_kaldis(a: int, b: int, count: int) -> None:
     # GetNumOutputSamples, flushed: the samples in [0, count / a) at the rate b, in ticks of the common multiple.
     tick = a * b // gcd(a, b)

@@ -79,7 +79,7 @@ def test_gradient_equals_finite_differences(t: int, u: int) -> None:
     assert torch.autograd.gradcheck(lambda x: rnnt_loss_from_logits(x, *rest, reduction="none"), logits)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(1, 4), t=st.integers(1, 7), u=st.integers(0, 6), v=st.integers(2, 6), seed=st.integers(0, 2**31 - 1)
 )

@@ -26,7 +26,7 @@ def test_blocks_give_what_the_definition_gives(frames: int, choice: Pcen) -> Non
     np.testing.assert_allclose(pcen(torch.from_numpy(x), choice).numpy(), expected, rtol=2e-4, atol=2e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 7), min_size=1, max_size=8))
 def test_any_chunks_give_the_same_bits(chunks: list[int]) -> None:
     x = log_mel(sum(chunks))

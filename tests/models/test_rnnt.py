@@ -71,7 +71,7 @@ def test_steps_give_what_the_whole_sequence_gives(architecture: RnntArchitecture
     assert np.allclose(np.exp(log_probs).sum(1), 1, atol=1e-5) and stepping.vocabulary == 9
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(6, 50), st.integers(0, 20), st.sampled_from(SHAPES))
 def test_padding_changes_nothing_and_lengths_follow_the_subsampling(
     frames: int, padding: int, shape: RnntArchitecture

@@ -64,7 +64,7 @@ def test_gates_from_tables_on_all_kinds_of_numbers(path: str, name: str) -> None
     assert same_bits(getattr(native, name)(x, path, "accelerator"), getattr(accelerator, name)(x))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(finite, min_size=1, max_size=150), st.sampled_from(PATHS))
 def test_fixed_point_activations_of_any_row(values: list[float], path: str) -> None:
     x = np.float32([values, [np.float32(v) * 2.0**-60 for v in values]])
@@ -74,7 +74,7 @@ def test_fixed_point_activations_of_any_row(values: list[float], path: str) -> N
     assert same_bits(scale, expected_scale)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(finite, min_size=1, max_size=150), st.sampled_from(PATHS))
 def test_log_softmax_and_quantization_of_any_row(values: list[float], path: str) -> None:
     x = np.float32([values])
@@ -85,7 +85,7 @@ def test_log_softmax_and_quantization_of_any_row(values: list[float], path: str)
     assert same_bits(scale, expected_scale)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.sampled_from(PATHS))
 def test_layer_norm_of_any_width(seed: int, columns: int, path: str) -> None:
     rng = np.random.default_rng(seed)

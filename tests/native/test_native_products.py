@@ -44,7 +44,7 @@ def test_every_width_at_sizes_around_a_tile(path: str, bits: int) -> None:
             assert same_bits(kernel.product(x), expected(matrix, x)), (rows, columns, n)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 2**32 - 1),
     path=st.sampled_from(PATHS),

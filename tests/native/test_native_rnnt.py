@@ -72,7 +72,7 @@ def test_batches_give_the_same_frames_and_states(a: RnntArchitecture, path: str,
 @pytest.mark.parametrize("arithmetic", ARITHMETICS)
 @pytest.mark.parametrize("a", ARCHITECTURES)
 @given(cuts=st.lists(st.integers(0, 61), max_size=9), seed=st.integers(0, 99), n=st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_chunking_gives_the_same_bits(
     a: RnntArchitecture, arithmetic: Arithmetic, cuts: list[int], seed: int, n: int
 ) -> None:

@@ -67,7 +67,7 @@ def same(left: NgramModel, right: NgramModel) -> bool:
 
 
 @given(corpora, st.integers(1, 4), st.sampled_from(FORMS))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_written_and_read_again_is_the_same(
     tmp_path_factory: pytest.TempPathFactory, corpus: list[list[str]], order: int, name: str
 ) -> None:

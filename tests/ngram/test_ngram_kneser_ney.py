@@ -34,7 +34,7 @@ def natural_corpus(sentences: int, seed: int = 0) -> list[list[str]]:
 
 
 @given(corpora, corpora, st.integers(1, 5))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_probabilities_are_those_of_the_formulas(corpus: list[list[str]], other: list[list[str]], order: int) -> None:
     model, reference = trained(corpus, order), KneserNey(corpus, list(Vocabulary.of(WORDS).words), order)
     expected = []
@@ -59,7 +59,7 @@ def test_probabilities_where_discounts_come_from_counts() -> None:
 
 
 @given(corpora, st.integers(1, 5), st.sampled_from([(), (0, 1), (0, 0, 1, 2), (0, 9)]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_words_after_every_context_sum_to_one(corpus: list[list[str]], order: int, cutoffs: tuple[int, ...]) -> None:
     model = trained(corpus, order, cutoffs[:order])
     probs = np.exp(model.distribution(np.arange(len(model.log10_backoffs) + 1)))
@@ -68,7 +68,7 @@ def test_words_after_every_context_sum_to_one(corpus: list[list[str]], order: in
 
 
 @given(corpora, corpora, st.integers(1, 5))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_batches_steps_and_single_sentences_agree(corpus: list[list[str]], other: list[list[str]], order: int) -> None:
     model = trained(corpus, order)
     sentences = model.vocabulary.encode(other)
@@ -87,7 +87,7 @@ def test_batches_steps_and_single_sentences_agree(corpus: list[list[str]], other
 
 
 @given(corpora, st.integers(2, 4))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_cut_offs_leave_out_what_is_rare_and_nothing_else(corpus: list[list[str]], order: int) -> None:
     whole, cut = trained(corpus, order), trained(corpus, order, (0, 1))
     reference = KneserNey(corpus, list(whole.vocabulary.words), order)

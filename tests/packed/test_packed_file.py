@@ -27,7 +27,7 @@ def refusal(path: Path, content: bytes) -> str:
     return message.removeprefix(f"{path}: ")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(matrices(), matrices(), st.binary(max_size=9) | st.none())
 def test_round_trip(first: PackedMatrix, second: PackedMatrix, tokenizer: bytes | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -355,7 +355,7 @@ def _try(content: bytes) -> None:
             assert all(model.decode(name).shape is not None for name in model.tensors)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=200), st.integers(0, 220))
 def test_fuzz_random_bytes(content: bytes, length: int) -> None:
     _try(content)
@@ -376,7 +376,7 @@ def small_content() -> bytes:
         return saved(Path(folder) / "m")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_fuzz_sealed_headers(data: st.DataObject) -> None:
     header, tail = header_of(small_content())

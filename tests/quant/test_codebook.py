@@ -37,7 +37,7 @@ def make(levels: list[int], scale: list[float], bits: int = 8) -> Codebook:
     return Codebook(torch.tensor(levels, dtype=torch.int8), torch.tensor(scale), bits, "any", "any")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(codebooks())
 def test_assign_finds_a_nearest_level(pair: tuple[Codebook, Tensor]) -> None:
     book, weight = pair
@@ -48,7 +48,7 @@ def test_assign_finds_a_nearest_level(pair: tuple[Codebook, Tensor]) -> None:
     assert torch.allclose(chosen, plain_nearest(book, weight), atol=1e-4)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(codebooks())
 def test_snap_equals_decode_of_assign_and_is_idempotent(pair: tuple[Codebook, Tensor]) -> None:
     book, weight = pair
@@ -64,7 +64,7 @@ def test_a_weight_half_way_goes_to_the_upper_level() -> None:
     assert book.assign(torch.tensor([[-1.0, 1.0, 0.999, -1.001]])).tolist() == [[1, 2, 1, 0]]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(codebooks())
 def test_penalty_is_the_published_function_inside_and_zero_outside(pair: tuple[Codebook, Tensor]) -> None:
     book, weight = pair

@@ -47,7 +47,7 @@ def test_well_separated_clusters_are_found() -> None:
     assert torch.allclose(lloyd_max(points, 4).float(), centres, atol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.integers(-40, 40), min_size=4, max_size=11, unique=True), st.integers(2, 4))
 def test_close_to_the_global_optimum_and_a_fixed_point(points: list[int], count: int) -> None:
     values = np.array(points, dtype=np.float64)
@@ -83,7 +83,7 @@ def test_wrong_counts_are_refused() -> None:
         snap_to_grid(torch.linspace(-1, 1, 257))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(-1.5, 1.5), min_size=2, max_size=256))
 def test_snapped_levels_are_distinct_sorted_and_on_the_grid(values: list[float]) -> None:
     points = snap_to_grid(torch.tensor(values, dtype=torch.float64)).to(torch.int64)
@@ -99,7 +99,7 @@ def test_snap_keeps_what_is_on_the_grid_and_moves_duplicates_outward() -> None:
     assert snap_to_grid(torch.tensor([0.99, 1.5, 1.7])).tolist() == [125, 126, 127]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-4, 100.0))
 def test_power_of_two_scale_is_the_smallest_that_holds_the_levels(largest: float) -> None:
     scale = power_of_two_scale(torch.tensor([-largest / 2, largest], dtype=torch.float64))

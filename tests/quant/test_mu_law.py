@@ -61,7 +61,7 @@ def weights(seed: int, spread: float, tail: float, size: int = 400) -> Tensor:
     return (w * w.abs() ** tail * spread).reshape(4, -1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 8), st.booleans(), st.integers(0, 10**6), st.floats(1e-3, 5.0), st.floats(0.0, 1.5))
 def test_codebooks_are_distinct_symmetric_and_within_bits(
     bits: int, zero: bool, seed: int, spread: float, tail: float
@@ -77,7 +77,7 @@ def test_codebooks_are_distinct_symmetric_and_within_bits(
         assert np.log2(float(book.scale)).is_integer()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 33), st.integers(0, 10**6), st.floats(2e-3, 3.0), st.floats(0.0, 1.0))
 def test_mu_and_range_are_those_of_least_error(count: int, seed: int, spread: float, tail: float) -> None:
     weight = weights(seed, spread, tail)
@@ -89,7 +89,7 @@ def test_mu_and_range_are_those_of_least_error(count: int, seed: int, spread: fl
         assert hard_error(weight, levels, width) == pytest.approx(least, rel=1e-9, abs=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 17), st.integers(0, 10**6), st.floats(2e-3, 3.0), st.floats(0.0, 2.0))
 def test_no_range_outside_those_tried_is_better(count: int, seed: int, spread: float, tail: float) -> None:
     weight = weights(seed, spread, tail, size=80)

@@ -46,7 +46,7 @@ def integer_sigmoid(x: int) -> int:
     return (line_table(x, 13) + (1 << 21)) >> 14
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(near)
 def test_gates_are_integer_arithmetic(x: float) -> None:
     q = toward_zero(x, 12, 8)
@@ -54,7 +54,7 @@ def test_gates_are_integer_arithmetic(x: float) -> None:
     assert sigmoid(np.float32([x]))[0] == integer_sigmoid(q) / 256
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(near, min_size=4, max_size=4), st.integers(-32767, 32767))
 def test_the_cell_is_integer_arithmetic(gates: list[float], state: int) -> None:
     i, f, g, o = (toward_zero(x, 12, 8) for x in gates)
@@ -81,7 +81,7 @@ def test_tables_are_near_the_curves_monotonic_and_within_eight_bits() -> None:
     np.testing.assert_array_equal(tanh(-x), -tanh(x))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(finite, min_size=1, max_size=20))
 def test_activations_are_the_smallest_power_of_two_toward_zero(values: list[float]) -> None:
     x = np.float32(values)
@@ -93,7 +93,7 @@ def test_activations_are_the_smallest_power_of_two_toward_zero(values: list[floa
     np.testing.assert_array_equal(q[0], expected)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1))
 def test_hidden_states_are_static_q1_7(seed: int) -> None:
     rng = np.random.default_rng(seed)

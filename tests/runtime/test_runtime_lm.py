@@ -105,7 +105,7 @@ def test_history_is_what_the_stream_held_before(architecture: LmArchitecture, co
 
 
 @given(lengths=st.lists(st.integers(0, 40), max_size=6), seed=st.integers(0, 50), bits=st.integers(1, 7))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @pytest.mark.skipif(not NATIVE, reason="installed without a compiler")
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_kernels_give_the_bits_of_numpy(name: str, lengths: list[int], seed: int, bits: int) -> None:

@@ -78,7 +78,7 @@ def test_memory_of_any_layout_is_read(view: Any) -> None:
 
 
 @given(st.lists(st.sampled_from([0, 0, 1, 7, 160, 4_000]), max_size=30))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_chunks_of_nothing_change_nothing(sizes: list[int]) -> None:
     stream, at = RECOGNIZER.create_stream(), 0
     for size in sizes:

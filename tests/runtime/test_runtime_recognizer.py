@@ -32,7 +32,7 @@ def sound(seconds: float, seed: int = 0, rate: int = 16_000) -> np.ndarray:
 
 @pytest.mark.parametrize("options", [{}, {"max_symbols": 3}, {"method": "beam", "beam": 3, "blank_penalty": 0.5}])
 @given(cuts=st.lists(st.integers(0, 16_000), max_size=6), decode_between=st.booleans())
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_streaming_in_pieces_is_transcribing_the_whole(
     options: dict[str, Any], cuts: list[int], decode_between: bool
 ) -> None:

@@ -149,7 +149,7 @@ def test_an_embedding_of_no_history_is_zero() -> None:
 
 @pytest.mark.parametrize("a", ARCHITECTURES)
 @given(cuts=st.lists(st.integers(0, 41), max_size=8), seed=st.integers(0, 99))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_any_chunking_gives_the_same_bits(a: RnntArchitecture, cuts: list[int], seed: int) -> None:
     network, features = PackedRnnt(random_model(a, seed)), random_features(2, 41, a, seed)
     whole, _ = network.encode(features, np.array([41, 41]))

@@ -54,7 +54,7 @@ def test_times_and_confidences_by_hand() -> None:
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=range(len(TOKENIZERS)))
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_words_are_the_text(tokenizer: Tokenizer, data: st.DataObject) -> None:
     tokens = data.draw(st.lists(st.integers(1, tokenizer.vocabulary - 1), max_size=20))
     times = sorted(data.draw(st.lists(st.integers(0, 99), min_size=len(tokens), max_size=len(tokens))))

@@ -28,7 +28,7 @@ def mixed(weight: Tensor, grid: Tensor, alpha: float) -> Tensor:
     return shares @ grid.double()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(["mu-law", "mu-law-scaled"]), st.integers(1, 8), st.floats(1.0, 400.0), st.floats(2e-3, 3.0))
 def test_the_mix_is_the_softmax_over_all_levels(kind: str, bits: int, alpha: float, spread: float) -> None:
     weight = kernel(bits, spread)
@@ -73,7 +73,7 @@ def test_without_end_of_sharpness_it_is_the_nearest_level(kind: str, grouping: s
     assert torch.equal(book.mix_(snapped.clone(), 1e9), snapped)  # levels stay where they are
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 6), st.booleans(), st.floats(1.0, 1000.0), st.integers(0, 999))
 def test_the_mix_keeps_order_sign_and_bounds(bits: int, zero: bool, alpha: float, seed: int) -> None:
     weight = kernel(seed, 0.4, (1, 300)).sort().values.double()
