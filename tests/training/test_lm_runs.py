@@ -13,6 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from sottovoce.cli.main import app
+from sottovoce.decoding.vocabulary import WordList, read_vocabulary
 from sottovoce.errors import ConfigError, DataError, SottovoceError
 from sottovoce.evaluation import read_scores, summarize
 from sottovoce.packed import PackedMatrix, load_model
@@ -177,6 +178,31 @@ def test_the_commands_train_compress_and_evaluate(talk: Path, base: Run, tmp_pat
     assert summarize(read_scores(tmp_path / "s.jsonl")).perplexity == pytest.approx(found["perplexity"])
     on_dev = run_command("evaluate", str(small / "model.safetensors"), "--data", str(talk), "--split", "dev")
     assert "swda dev: perplexity" in on_dev
+
+
+def test_a_mixture_with_an_ngram_takes_its_weight_from_dev(talk: Path, base: Run, tmp_path: Path) -> None:
+    run_command(
+        "data", "prepare", "swda", "--source", str(talk), "--out", str(tmp_path / "d"), "--set", "dev_conversations=8"
+    )
+    words = read_vocabulary(base.tokenizer.read_bytes())
+    assert isinstance(words, WordList)
+    (tmp_path / "w").write_text("\n".join(words.entries) + "\n")
+    run_command(
+        "ngram", "train", str(tmp_path / "d" / "train.txt.gz"), "--order", "3", "--vocabulary", str(tmp_path / "w"),
+        "--out", str(tmp_path / "lm.arpa"),
+    )  # fmt: skip
+    found = json.loads(run_command("evaluate", str(base.folder), "--ngram", str(tmp_path / "lm.arpa"), "--json"))
+    assert found["mixed"]["perplexity"] < 1.001 * min(found["perplexity"], found["ngram"]["perplexity"])
+    assert 0 <= found["weight"] <= 1 and found["mixed"]["words"] == found["words"]
+    shown = run_command("evaluate", str(base.folder), "--ngram", str(tmp_path / "lm.arpa"), "--weight", "1")
+    assert f"at weights 1.00 and 0.00 {found['perplexity']:.2f}" in shown
+    (tmp_path / "w").write_text("\n".join(words.entries[:-1]) + "\n")
+    run_command(
+        "ngram", "train", str(tmp_path / "d" / "train.txt.gz"), "--order", "2", "--vocabulary", str(tmp_path / "w"),
+        "--out", str(tmp_path / "other.arpa"),
+    )  # fmt: skip
+    result = CliRunner().invoke(app, ["evaluate", str(base.folder), "--ngram", str(tmp_path / "other.arpa")])
+    assert isinstance(result.exception, DataError) and "only the other model has" in str(result.exception)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sottovoce.cli.perplexity import corpus_of, perplexity_figures, perplexity_sentence
+from sottovoce.cli.perplexity import Ngram, corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.decoding.search import Method
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bootstrap import wer_interval
@@ -48,6 +48,12 @@ def evaluate(
         str | None,
         typer.Option(help="Of a language model: sentence or conversation; by default as it was trained."),
     ] = None,
+    ngram: Annotated[
+        Path | None, typer.Option(help="An n-gram model to mix a language model with, as 'sottovoce ngram' writes it.")
+    ] = None,
+    weight: Annotated[
+        float | None, typer.Option(help="Share of the language model in that mixture; by default the best on dev.")
+    ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="Write a language model's log-probabilities to this .jsonl file.")
     ] = None,
@@ -58,7 +64,9 @@ def evaluate(
 
     Examples:
 
-        sottovoce evaluate runs/swda-lstm-4bit --split dev
+        sottovoce evaluate runs/lm --split dev
+
+        sottovoce evaluate runs/lm --ngram swda.arpa.gz
 
         sottovoce evaluate runs/fsdd-4bit --data fsdd-data --split test
 
@@ -78,10 +86,11 @@ def evaluate(
             arithmetic=arithmetic,
             num_threads=threads,
             scores=scores,
+            ngram=None if ngram is None else Ngram(ngram, weight),
         )
         _show(json.dumps(found) if as_json else perplexity_sentence(found))
         return
-    for name, value in (("--context", context), ("--scores", scores)):
+    for name, value in (("--context", context), ("--scores", scores), ("--ngram", ngram), ("--weight", weight)):
         if value is not None:
             raise ConfigError(f"{name} is for language models; {file} is a recognizer")
     split = split or "test"

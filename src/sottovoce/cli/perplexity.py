@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sottovoce.data.text import TextCorpus
 from sottovoce.data.text_folder import open_text
-from sottovoce.evaluation import summarize, write_scores
-from sottovoce.packed import file_sizes
+from sottovoce.decoding.vocabulary import read_vocabulary
+from sottovoce.errors import ConfigError
+from sottovoce.evaluation import SentenceScore, mix_scores, mixture_weights, summarize, write_scores
+from sottovoce.evaluation.scores import stream
+from sottovoce.ngram import load_ngram
+from sottovoce.packed import file_sizes, load_model
 from sottovoce.runtime.rules import Arithmetic
-from sottovoce.training.perplexity import score_split
+from sottovoce.training.perplexity import ngram_scores, score_split
 from sottovoce.training.run import Run
 
 
@@ -20,6 +24,18 @@ def corpus_of(model: Path, data: Path) -> TextCorpus:
     run = model if model.is_dir() else model.parent
     corpus = Run.open(run)[1].corpus if (run / "config.yaml").is_file() else {}
     return open_text(data, corpus)
+
+
+@dataclass(frozen=True)
+class Ngram:
+    """An n-gram model's file, and the language model's share beside it; None finds the best share on dev by EM."""
+
+    file: Path
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0 <= self.weight <= 1:
+            raise ConfigError(f"--weight: expected a number from 0 to 1, found {self.weight}")
 
 
 def perplexity_figures(
@@ -31,24 +47,45 @@ def perplexity_figures(
     arithmetic: Arithmetic = "int8",
     num_threads: int = 1,
     scores: Path | None = None,
+    ngram: Ngram | None = None,
 ) -> dict[str, Any]:
     """Perplexity and sizes of a packed file on a split, by default the one that the corpus reports on; ``scores``: a
-    file for the log-probabilities of every token."""
+    file for the log-probabilities of every token; ``ngram``: the perplexity of the mixture with it, too."""
+
+    def scored(name: str) -> list[SentenceScore]:
+        return score_split(file, corpus, name, context=context, arithmetic=arithmetic, num_threads=num_threads)
+
     chosen = split or corpus.reported
-    found = score_split(file, corpus, chosen, context=context, arithmetic=arithmetic, num_threads=num_threads)
+    found = scored(chosen)
     if scores is not None:
         write_scores(scores, found)
-    return {"corpus": corpus.name, "split": chosen, **asdict(summarize(found)), **asdict(file_sizes(file))}
+    figures = {"corpus": corpus.name, "split": chosen, **asdict(summarize(found)), **asdict(file_sizes(file))}
+    if ngram is None:
+        return figures
+    other, vocabulary = load_ngram(ngram.file), read_vocabulary(load_model(file).tokenizer or b"")
+    share = ngram.weight
+    if share is None:
+        held = [found if chosen == "dev" else scored("dev"), ngram_scores(other, vocabulary, corpus, "dev")]
+        share = float(mixture_weights([stream(model) for model in held]).weights[0])
+    beside = ngram_scores(other, vocabulary, corpus, chosen)
+    mixed = summarize(mix_scores([found, beside], [share, 1 - share]))
+    return {**figures, "ngram": asdict(summarize(beside)), "mixed": asdict(mixed), "weight": share}
 
 
 def perplexity_sentence(figures: dict[str, Any]) -> str:
     """The figures in words."""
     f = figures
-    low, high = f["ci95"]
     by = f"{f['conversations']} conversations" if f["conversations"] >= 8 else f"{f['sentences']:,} sentences"
     pieces = "" if f["tokens"] == f["words"] else f", {f['per_token']:.2f} a piece"
+    mixed = f"; with the n-gram (alone {_interval(f['ngram'])}) " if "ngram" in f else ""
+    mixed += f"at weights {f['weight']:.2f} and {1 - f['weight']:.2f} {_interval(f['mixed'])}" if mixed else ""
     return (
-        f"{f['corpus']} {f['split']}: perplexity {f['perplexity']:.2f}{pieces} (95 % interval {low:.2f} to {high:.2f} "
-        f"over {by}), {f['words']:,} words with ends of sentences; model {f['model_bytes']:,} bytes, "
+        f"{f['corpus']} {f['split']}: perplexity {_interval(f)}{pieces}{mixed}, 95 % intervals over {by}; "
+        f"{f['words']:,} words with ends of sentences; model {f['model_bytes']:,} bytes, "
         f"{f['fp32_bytes'] / f['model_bytes']:.1f}x smaller than float32"
     )
+
+
+def _interval(figures: dict[str, Any]) -> str:
+    low, high = figures["ci95"]
+    return f"{figures['perplexity']:.2f} [{low:.2f}, {high:.2f}]"

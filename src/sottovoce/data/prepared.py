@@ -144,7 +144,7 @@ def _check_same(found: Prepared, name: str, options: Mapping[str, Any]) -> None:
 
 
 def _clear(folder: Path) -> None:
-    for left in [*folder.glob("*.jsonl.gz"), *folder.glob(".*.jsonl.gz.*.tmp")]:
+    for left in [*folder.glob("*.jsonl.gz"), *folder.glob("*.txt.gz"), *folder.glob(".*.gz.*.tmp")]:
         left.unlink()
     if (folder / _STARTED).exists():
         for made in ("audio", "arrays"):

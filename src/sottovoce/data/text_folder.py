@@ -1,6 +1,7 @@
 """Text by the name of its corpus: as the corpus comes, or as ``sottovoce data prepare`` left it.
 
-A prepared folder holds ``{split}.jsonl.gz``, a conversation a line, and ``prepared.json``, which comes last.
+A prepared folder holds ``{split}.jsonl.gz``, a conversation a line, ``{split}.txt.gz``, a sentence a line for other
+tools (``sottovoce ngram train``), and ``prepared.json``, which comes last.
 """
 
 from __future__ import annotations
@@ -83,6 +84,8 @@ def prepare_text(name: str, source: str | Path, out: str | Path, options: Mappin
         lines = "".join(json.dumps(asdict(c), ensure_ascii=False) + "\n" for c in conversations)
         with replacing(Path(out) / f"{split}.jsonl.gz") as stream:
             stream.write(gzip.compress(lines.encode(), mtime=0))
+        with replacing(Path(out) / f"{split}.txt.gz") as stream:
+            stream.write(gzip.compress("".join(s + "\n" for s in corpus.sentences(split)).encode(), mtime=0))
     prepared = Prepared(
         folder=Path(out),
         name=name,

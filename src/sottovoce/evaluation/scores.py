@@ -58,11 +58,16 @@ class Perplexity:
     conversations: int
 
 
-def summarize(scores: Sequence[SentenceScore], *, draws: int = DRAWS, seed: int = 0) -> Perplexity:
-    """The perplexity of all these sentences. Raises DataError for fewer than two."""
+def summarize(scores: Sequence[SentenceScore], *, draws: int | None = None, seed: int = 0) -> Perplexity:
+    """The perplexity of all these sentences. Raises DataError for fewer than two.
+
+    ``draws`` of the bootstrap: by default fewer where there are very many clusters, for the interval is narrow then.
+    """
     nats, words = _sums(scores)
+    clusters = _clusters(scores)
+    draws = draws or max(1000, min(DRAWS, 10**8 // (int(clusters.max(initial=0)) + 1)))
     tokens = sum(len(score.log_probs) for score in scores)
-    bounds = perplexity_interval(nats, words, _clusters(scores), draws=draws, seed=seed)
+    bounds = perplexity_interval(nats, words, clusters, draws=draws, seed=seed)
     return Perplexity(
         perplexity=_exp(nats.sum() / words.sum()),
         per_token=_exp(nats.sum() / tokens),

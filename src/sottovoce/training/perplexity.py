@@ -6,9 +6,13 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from sottovoce.data.text import Conversation, TextCorpus
+from sottovoce.decoding.vocabulary import Vocabulary, WordList
 from sottovoce.errors import DataError
 from sottovoce.evaluation import SentenceScore
+from sottovoce.ngram import NgramModel, Sentences
 from sottovoce.runtime import LanguageModelScorer
 from sottovoce.runtime.rules import Arithmetic
 
@@ -44,6 +48,24 @@ def score_split(
                 for i, (sentence, row) in enumerate(zip(conversation.sentences, rows, strict=True))
             ]
     return found
+
+
+def ngram_scores(model: NgramModel, vocabulary: Vocabulary, corpus: TextCorpus, split: str) -> list[SentenceScore]:
+    """As ``score_split``, by an n-gram model of the same words; a sentence begins anew.
+
+    Raises DataError where the n-gram model has other words than the vocabulary.
+    """
+    if not isinstance(vocabulary, WordList):
+        raise DataError("n-gram: expected a language model of words to mix with, found sentencepiece units")
+    ids = model.vocabulary.map_to(vocabulary.entries)
+    conversations = corpus.split(split)
+    sentences = Sentences.of(ids[vocabulary.encode(s)] for c in conversations for s in c.sentences)
+    rows = iter(np.split(model.score(sentences).astype(np.float32), np.cumsum(sentences.tokens)[:-1]))
+    return [
+        SentenceScore(f"{c.id}-{i}", c.id, len(s.split()) + 1, next(rows))
+        for c in conversations
+        for i, s in enumerate(c.sentences)
+    ]
 
 
 def _some(conversations: Sequence[Conversation]) -> Iterator[list[Conversation]]:
