@@ -11,6 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sottovoce.decoding.language_model import TokenModel, read_history
+from sottovoce.decoding.sentence_scores import score_sentences
 from sottovoce.decoding.vocabulary import WordList
 from sottovoce.errors import ConfigError, DataError, FormatError
 from sottovoce.models import LanguageModel, make_lm
@@ -215,3 +217,15 @@ def test_text_is_split_into_words_and_bad_input_is_one_line(architecture: LmArch
 def test_tied_embeddings_are_stored_once(name: str) -> None:
     model = packed_model(ARCHITECTURES[name])
     assert model.aliases == {"output.weight": "embedding.weight"} and "output.weight" not in model.tensors
+
+
+def test_the_second_pass_has_the_scorers_scores(architecture: LmArchitecture) -> None:
+    scorer = LanguageModelScorer(packed_model(architecture))
+    model = TokenModel(scorer, scorer.vocabulary.encode)
+    texts = ["w1 w2 w3", "w1 w2", "", "w1 w2 w3 nothing w4", "w5"]
+    history = ["w7 w8", "w9"]
+    begun = read_history(model, [text.split() for text in history])
+    for starts, before in ((None, ()), (begun, history)):
+        found = score_sentences(model, [text.split() for text in texts], starts=starts)
+        wanted = [float(scores.astype(np.float64).sum()) for scores in scorer.score(texts, before)]
+        assert found == pytest.approx(wanted, abs=1e-9)
