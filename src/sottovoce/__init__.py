@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sottovoce.losses import Teacher, distillation
     from sottovoce.packed import PackedModel
     from sottovoce.quant import BandSpec, BitPlan, load
-    from sottovoce.schemes import GQ, PTQ, S8BQAT, Session, StraightThrough, compress, linear_qat
+    from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Session, StraightThrough, compress, linear_qat
+    from sottovoce.search import NAS, SensitivityTable, clusters, search_architecture, sensitivity
     from sottovoce.training import CompressionCallback
 
 __version__ = "0.1.0"
@@ -21,6 +23,9 @@ _HOMES = {
     "BandSpec": "quant",
     "BitPlan": "quant",
     "load": "quant",
+    "Teacher": "losses",
+    "distillation": "losses",
+    "ADMM": "schemes",
     "GQ": "schemes",
     "PTQ": "schemes",
     "S8BQAT": "schemes",
@@ -28,22 +33,35 @@ _HOMES = {
     "StraightThrough": "schemes",
     "compress": "schemes",
     "linear_qat": "schemes",
+    "NAS": "search",
+    "SensitivityTable": "search",
+    "clusters": "search",
+    "search_architecture": "search",
+    "sensitivity": "search",
     "CompressionCallback": "training",
 }
 
 __all__ = [
+    "ADMM",
     "GQ",
+    "NAS",
     "PTQ",
     "S8BQAT",
     "BandSpec",
     "BitPlan",
     "CompressionCallback",
     "PackedModel",
+    "SensitivityTable",
     "Session",
     "StraightThrough",
+    "Teacher",
+    "clusters",
     "compress",
+    "distillation",
     "linear_qat",
     "load",
+    "search_architecture",
+    "sensitivity",
 ]
 
 

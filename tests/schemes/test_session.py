@@ -67,6 +67,8 @@ SCHEMES = {
     "finishing": lambda: sv.S8BQAT(finish=0.5, refit=3),
     "straight_through": lambda: sv.StraightThrough(refit=4),
     "gq": lambda: sv.GQ(period=0.1, start=0.2),
+    "admm": lambda: sv.ADMM(strength=(10.0, 1000.0), finish=None),
+    "admm finishing": lambda: sv.ADMM(strength=(10.0, 1000.0), refit=3),
     "linear": lambda: sv.linear_qat(strength=5.0),
     "ptq": lambda: sv.PTQ(),
 }

@@ -90,11 +90,20 @@ def write_container(path: Path, arrays: Mapping[str, NDArray[Any]], fields: Mapp
     """
     ordered = {name: _storable(name, arrays[name]) for name in sorted(arrays)}
     names = sorted(ordered, key=lambda name: (-ordered[name].itemsize, name))
-    header = _header({name: ordered[name] for name in names}, fields)
+    sums = {name: f"{zlib.crc32(_bytes(array).data):08x}" for name, array in ordered.items()}
+    header = _header({name: ordered[name] for name in names}, sums, fields)
     with replacing(path) as stream:
         stream.write(header)
         for name in names:
             stream.write(_bytes(ordered[name]).data)
+
+
+def container_bytes(arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> int:
+    """Bytes that ``write_container`` would write, whatever the arrays' values: they may be views of a single zero."""
+    names = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
+    sums = dict.fromkeys(sorted(arrays), _ZEROS.decode())
+    header = _header({name: arrays[name] for name in names}, sums, fields)
+    return len(header) + sum(array.nbytes for array in arrays.values())
 
 
 def read_container(path: Path) -> Container:
@@ -140,9 +149,8 @@ def _bytes(array: NDArray[Any]) -> NDArray[np.uint8]:
     return array.reshape(-1).view(np.uint8)
 
 
-def _header(arrays: Mapping[str, NDArray[Any]], fields: Mapping[str, Any]) -> bytes:
-    """The length and the header, its checksum in place."""
-    sums = {name: f"{zlib.crc32(_bytes(array).data):08x}" for name, array in arrays.items()}
+def _header(arrays: Mapping[str, NDArray[Any]], sums: Mapping[str, str], fields: Mapping[str, Any]) -> bytes:
+    """The length and the header, its checksum in place. ``sums``: the CRC-32 of each tensor."""
     metadata = {"crc32": _ZEROS.decode(), "sottovoce": dump_json({**fields, "crc32": sums}, sort=True)}
     header: dict[str, Any] = {"__metadata__": metadata}
     at = 0

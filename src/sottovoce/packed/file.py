@@ -21,6 +21,7 @@ from sottovoce.packed.container import (
     MAX_DIMENSION,
     Container,
     check_name,
+    container_bytes,
     integers,
     read_container,
     write_container,
@@ -52,14 +53,28 @@ def write_file(
             matrix.validate(f"tensor {name}")
         _check_arrays(arrays, matrices)
         _check_aliases(fields["aliases"], tensors)
-        stored = dict(arrays)
+        stored, declared = _stored(tensors)
         if tokenizer is not None:
             stored[TOKENIZER] = np.frombuffer(tokenizer, np.uint8)
-        for name, matrix in matrices.items():
+        write_container(path, stored, {**fields, "version": VERSION, "matrices": declared})
+
+
+def stored_bytes(tensors: Mapping[str, Tensor], fields: Mapping[str, Mapping[str, Any]]) -> int:
+    """Bytes of the file that ``write_file`` would make without a tokenizer, whatever the tensors' values."""
+    stored, declared = _stored(tensors)
+    return container_bytes(stored, {**fields, "version": VERSION, "matrices": declared})
+
+
+def _stored(tensors: Mapping[str, Tensor]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """The arrays that lie in the file, and what the metadata says of the matrices."""
+    stored = {name: tensor for name, tensor in tensors.items() if not isinstance(tensor, PackedMatrix)}
+    declared = {}
+    for name, matrix in tensors.items():
+        if isinstance(matrix, PackedMatrix):
+            declared[name] = _declare(matrix)
             for k, band in enumerate(matrix.bands):
                 stored |= {f"{name}.{k}.{part}": getattr(band, part) for part in _PARTS}
-        declared = {name: _declare(matrix) for name, matrix in matrices.items()}
-        write_container(path, stored, {**fields, "version": VERSION, "matrices": declared})
+    return stored, declared
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], bytes | None, dict[str, Any]]:

@@ -8,6 +8,7 @@ from sottovoce.errors import PlanError
 from sottovoce.packed import GROUPINGS
 
 KINDS = ("lloyd-max", "regions", "uniform", "linear", "mu-law", "mu-law-scaled")
+PLAN_GROUPINGS = (*GROUPINGS, "model")
 _ONE_SCALE = ("regions", "linear", "mu-law", "mu-law-scaled")  # scales of their own, powers of two: one a tensor
 _ALWAYS_ZERO = ("regions", "linear")
 _SYMMETRIC = ("uniform", "mu-law", "mu-law-scaled")  # within +-127, which holds no even set of 256
@@ -20,7 +21,9 @@ class BandSpec:
     kind: ``lloyd-max``, ``regions`` (the paper's), ``uniform`` (least-squares scale), ``linear`` (the published fixed
     grid), ``mu-law`` (GQ's, its range +-1) or ``mu-law-scaled`` (its range a fitted power of two). grouping: one scale
     per ``tensor``, ``gate`` or output ``row``. zero: whether zero is a level of a symmetric odd set; None lets the kind
-    decide. scale_dtype: what the file stores, ``float16`` or ``float32``.
+    decide. grouping ``model`` is one scale for all bands of the model with the same bits and table, fitted to them
+    together (the published "global" one); the file holds it once a tensor. scale_dtype: what the file stores,
+    ``float16`` or ``float32``.
 
     Raises PlanError for values that do not go together.
     """
@@ -35,7 +38,7 @@ class BandSpec:
 
     def __post_init__(self) -> None:
         _member("kind", self.kind, KINDS)
-        _member("grouping", self.grouping, GROUPINGS)
+        _member("grouping", self.grouping, PLAN_GROUPINGS)
         _member("scale_dtype", self.scale_dtype, ("float16", "float32"))
         if isinstance(self.bits, bool) or not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
             raise PlanError(f"bits must be a whole number from 1 to 8, found {self.bits!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,10 +53,6 @@ class TrainedBand:
         """The band's (R, C) part of a tensor shaped as the parameter."""
         return as_matrix(tensor)[self.planned.start : self.planned.stop]
 
-    def estimate(self) -> None:
-        """Take levels and scales anew from the weights as they stand."""
-        self.codebook = make_codebook(self.weight(), self.planned.spec, self.planned.weight.gates)
-
     @torch.no_grad()
     def clip(self, bits: int) -> None:
         """Keep the weights between the outer levels of a codebook of ``bits``, taken from them the first time; or of
@@ -81,6 +78,33 @@ class TrainedBand:
             (scale.half() if exact else scale).numpy(),
             bits=self.planned.spec.bits,
             kind=self.planned.spec.kind,
-            grouping=self.planned.spec.grouping,
+            grouping="tensor" if self.planned.spec.grouping == "model" else self.planned.spec.grouping,
             start=self.planned.start,
         )
+
+
+Pool = tuple[TrainedBand, ...]
+"""Bands that have one codebook: a band by itself, or with grouping ``model`` all that are alike."""
+
+
+def pools(bands: Iterable[TrainedBand]) -> list[Pool]:
+    """The bands, those of one codebook together, in order."""
+    found: dict[object, list[TrainedBand]] = {}
+    for band in bands:
+        spec = band.planned.spec
+        key: object = replace(spec, start=0, stop=None) if spec.grouping == "model" else id(band)
+        found.setdefault(key, []).append(band)
+    return [tuple(pool) for pool in found.values()]
+
+
+def pooled(parts: Sequence[Tensor]) -> Tensor:
+    """The (R, C) weights of a pool as one matrix: a band's own, or all of them in one row."""
+    return parts[0] if len(parts) == 1 else torch.cat([part.reshape(1, -1) for part in parts], 1)
+
+
+def estimate(pool: Pool) -> None:
+    """Take levels and scales anew from the weights as they stand."""
+    planned = pool[0].planned
+    codebook = make_codebook(pooled([band.weight() for band in pool]), planned.spec, planned.weight.gates)
+    for band in pool:
+        band.codebook = codebook

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.schemes.bands import TrainedBand
 
+_TORCH = {"float16": torch.float16, "float32": torch.float32, "uint8": torch.uint8}
+
 
 @torch.no_grad()
 def pack_model(model: nn.Module, bands: list[TrainedBand], float_dtype: str = "float16") -> PackedModel:
@@ -49,13 +51,18 @@ def _matrices(bands: list[TrainedBand]) -> dict[int, PackedMatrix]:
 
 
 def _array(value: Tensor, dtype: str) -> np.ndarray:
+    stored = value.detach().to(_TORCH.get(stored_dtype(value, dtype), value.dtype))
+    if stored.dtype is torch.float16:
+        value.copy_(stored)
+    return stored.cpu().numpy().copy()
+
+
+@torch.no_grad()
+def stored_dtype(value: Tensor, float_dtype: str) -> str:
+    """How the file holds a tensor that is not packed: ``float16`` where that is asked for and holds it, else
+    ``float32``; booleans as ``uint8``, a mask that loads back from 0 and 1."""
     if value.is_floating_point():
-        if dtype == "float16":
-            half = value.half()
-            if bool(half.isfinite().all()) and torch.allclose(half.float(), value.float(), rtol=2**-9, atol=1e-6):
-                value.copy_(half)
-                return half.cpu().numpy()
-        value = value.float()
-    if value.dtype is torch.bool:
-        value = value.to(torch.uint8)  # the file has no booleans; a mask loads back from 0 and 1
-    return value.detach().cpu().numpy().copy()
+        half = value.half()
+        fits = bool(half.isfinite().all()) and torch.allclose(half.float(), value.float(), rtol=2**-9, atol=1e-6)
+        return "float16" if float_dtype == "float16" and fits else "float32"
+    return "uint8" if value.dtype is torch.bool else str(value.dtype).removeprefix("torch.")

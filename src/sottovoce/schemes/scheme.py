@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -19,4 +20,13 @@ class Scheme(Protocol):
 
     def penalty(self, session: Session) -> Tensor | None:
         """A term for the user's loss, or None where the scheme has none."""
+        ...
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A scheme that evaluates the closure of ``optimizer.step(closure)`` itself, and may do so more than once."""
+
+    def evaluate(self, session: Session, closure: Callable[[], Any]) -> Any:
+        """Leave the gradient for the step in the parameters, on latent weights, and return the closure's result."""
         ...

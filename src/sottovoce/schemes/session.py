@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -20,9 +21,9 @@ from sottovoce.errors import PlanError
 from sottovoce.packed import PackedModel
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.plan import BitPlan
-from sottovoce.schemes.bands import TrainedBand
+from sottovoce.schemes.bands import TrainedBand, estimate, pools
 from sottovoce.schemes.packing import pack_model
-from sottovoce.schemes.scheme import Scheme
+from sottovoce.schemes.scheme import LooksAhead, Scheme
 
 
 def compress(
@@ -44,7 +45,10 @@ def compress(
 
 
 class Session:
-    """Owns the latents, the step count and the hooks; made by ``compress``."""
+    """Owns the latents, the step count and the hooks; made by ``compress``.
+
+    ``events``, ``values`` and ``tensors`` are for schemes, which have no state of their own; they are saved with it.
+    """
 
     def __init__(
         self, model: nn.Module, plan: BitPlan, scheme: Scheme, optimizer: Optimizer | None, total_steps: int | None
@@ -58,9 +62,14 @@ class Session:
         self.step = 0
         self.events: list[dict[str, Any]] = []
         self.values: dict[str, float] = {}
+        self.tensors: dict[str, Tensor] = {}
         self.bands = [TrainedBand.of(planned) for planned in plan.resolve(model)]
         if not self.bands:
             raise PlanError("the plan names no weight: there is nothing to compress")
+        self.pools = pools(self.bands)
+        for pool in self.pools:
+            if len(pool) > 1:
+                estimate(pool)
         self._latents: dict[nn.Parameter, Tensor] = {}  # of the parameters that hold quantized weights at the moment
         self._buffers: dict[nn.Parameter, Tensor] = {}  # memory of the latents, kept from step to step
         self._hold = False
@@ -87,6 +96,11 @@ class Session:
         # By number: loading an optimizer's state replaces its groups.
         return float(self._optimizer.param_groups[self._groups[band.planned.weight.parameter]]["lr"])
 
+    def parameters(self) -> list[tuple[nn.Parameter, float]]:
+        """Every parameter of the optimizer with the learning rate of its group at this step."""
+        groups = self._optimizer.param_groups if self._optimizer is not None else []
+        return [(parameter, float(group["lr"])) for group in groups for parameter in group["params"]]
+
     def hold(self, on: bool) -> None:
         """From now on, forward and backward see quantized weights and the optimizer moves the latents
         (straight-through)."""
@@ -94,8 +108,8 @@ class Session:
 
     def estimate_levels(self) -> None:
         """Take every band's levels and scales anew from the weights as they stand."""
-        for band in self.bands:
-            band.estimate()
+        for pool in self.pools:
+            estimate(pool)
 
     @torch.no_grad()
     def hard_compress(self, *, estimate: bool = False) -> None:
@@ -154,6 +168,7 @@ class Session:
             "step": self.step,
             "events": list(self.events),
             "values": dict(self.values),
+            "tensors": {name: tensor.clone() for name, tensor in self.tensors.items()},
             "hold": self._hold,
             "codebooks": {band.name: _saved(band.codebook) for band in self.bands},
             "limits": {band.name: _saved(band.limits) for band in self.bands if band.limits is not None},
@@ -173,6 +188,8 @@ class Session:
             raise PlanError(f"session state is of another plan; the first line that differs is {changed.strip()}")
         self._release()
         self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
+        device = self.bands[0].weight().device
+        self.tensors = {name: tensor.to(device, copy=True) for name, tensor in state.get("tensors", {}).items()}
         for band in self.bands:
             band.codebook = _loaded(state["codebooks"][band.name], band.codebook)
             limits = state["limits"].get(band.name)
@@ -187,15 +204,21 @@ class Session:
     # -- hooks --
 
     def _before_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Put the latents back; a closure, which runs the forward inside the step, sees quantized weights instead."""
-        if not self._hold:
-            return None
+        """Put the latents back; a closure, which runs the forward inside the step, sees quantized weights instead, or
+        is evaluated by a scheme that looks ahead."""
         if kwargs.get("closure") is not None:
-            return args, {**kwargs, "closure": self._on_quantized(kwargs["closure"])}
+            return args, {**kwargs, "closure": self._wrapped(kwargs["closure"])}
         if len(args) > 1 and callable(args[1]):  # args[0] is the optimizer itself
-            return (args[0], self._on_quantized(args[1]), *args[2:]), kwargs
+            return (args[0], self._wrapped(args[1]), *args[2:]), kwargs
         self._release()
         return None
+
+    def _wrapped(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        if self._hold:
+            return self._on_quantized(closure)
+        if isinstance(self.scheme, LooksAhead):
+            return partial(self.scheme.evaluate, self, closure)
+        return closure
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._release()

@@ -1,0 +1,20 @@
+"""Which bits each matrix gets: sensitivities, architecture search, exact allocation."""
+
+from sottovoce.search.clustering import Cluster, Part, clusters, plan_of
+from sottovoce.search.measuring import sensitivity
+from sottovoce.search.nas import NAS, search_architecture
+from sottovoce.search.table import Choice, SensitivityTable
+from sottovoce.search.task import Searchable
+
+__all__ = [
+    "NAS",
+    "Choice",
+    "Cluster",
+    "Part",
+    "Searchable",
+    "SensitivityTable",
+    "clusters",
+    "plan_of",
+    "search_architecture",
+    "sensitivity",
+]
