@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sottovoce.search.allocation import allocate, front
+from sottovoce.search.allocation import Budget, Join, allocate, front
 
 
 def total(values: np.ndarray, choice: np.ndarray) -> float:
@@ -24,26 +24,28 @@ def problem(rng: np.random.Generator, count: int, widths: int) -> tuple[np.ndarr
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(0, 10**9), st.integers(1, 5), st.integers(1, 4), st.floats(0.0, 1.2), st.booleans())
-def test_nothing_fits_better(seed: int, count: int, widths: int, place: float, two: bool) -> None:
+@given(st.integers(0, 10**9), st.integers(1, 5), st.integers(1, 4), st.floats(0.0, 1.2), st.booleans(), st.booleans())
+def test_nothing_fits_better(seed: int, count: int, widths: int, place: float, two: bool, joined: bool) -> None:
     rng = np.random.default_rng(seed)
     omega, cost = problem(rng, count, widths)
     allowed = np.ones_like(cost, bool)
     allowed[:, :-1] = rng.random((count, widths - 1)) < 0.8
-    budgets = [(cost, int(cost.min(1).sum() + place * (cost.max(1) - cost.min(1)).sum()))]
+    most = int(cost.min(1).sum() + place * (cost.max(1) - cost.min(1)).sum())
+    pairs = [(a, b) for a, b in pairwise(range(count)) if rng.random() < 0.6] if joined else []
+    budgets = [Budget(cost, most, tuple(Join(a, b, rng.integers(0, 40, widths)) for a, b in pairs))]
     if two:
         other = rng.integers(1, 50, cost.shape)
-        budgets.append((other, int(other.mean(1).sum())))
+        budgets.append(Budget(other, int(other.mean(1).sum())))
     best = np.inf
     for options in product(range(widths), repeat=count):
         choice = np.array(options)
-        if allowed[np.arange(count), choice].all() and all(total(c, choice) <= most for c, most in budgets):
+        if allowed[np.arange(count), choice].all() and all(b.spent(choice) <= b.most for b in budgets):
             best = min(best, total(omega, choice))
     found = allocate(omega, budgets, allowed)
     if found is None:
         assert best == np.inf
         return
-    assert all(total(c, found) <= most for c, most in budgets) and allowed[np.arange(count), found].all()
+    assert all(b.spent(found) <= b.most for b in budgets) and allowed[np.arange(count), found].all()
     assert total(omega, found) == pytest.approx(best, rel=1e-8)
 
 
@@ -63,7 +65,7 @@ def test_two_hundred_clusters_at_eight_widths_are_optimal(seed: int) -> None:
     rng = np.random.default_rng(seed)
     omega, cost = problem(rng, 200, 8)
     most = int(2.3 * cost[:, 0].sum())
-    found = allocate(omega, [(cost, most)], np.ones_like(cost, bool))
+    found = allocate(omega, [Budget(cost, most)], np.ones_like(cost, bool))
     assert found is not None and total(cost, found) <= most
     assert total(omega, found) == pytest.approx(dynamic_program(omega, cost, most), rel=1e-9)
 
@@ -74,7 +76,7 @@ def test_sizes_of_real_models_are_no_difficulty() -> None:
     omega = size[:, None] ** 0.7 * 4.0 ** -np.arange(1, 9) * np.exp(rng.normal(0, 0.3, (200, 8)))
     cost = size[:, None] * np.arange(1, 9)
     most = int(2.3 * size.sum())
-    found = allocate(omega, [(cost, most)], np.ones_like(cost, bool))
+    found = allocate(omega, [Budget(cost, most)], np.ones_like(cost, bool))
     assert found is not None and total(cost, found) <= most
     # No budget a thousandth larger buys more than the price at the margin: the solution is at the bound.
     corners = [(total(cost, x), total(omega, x)) for x in front(omega, cost, np.ones_like(cost, bool))]
@@ -83,12 +85,25 @@ def test_sizes_of_real_models_are_no_difficulty() -> None:
     assert bound <= total(omega, found) <= bound * 1.001
 
 
+def test_bands_that_join_are_no_difficulty_either() -> None:
+    rng = np.random.default_rng(8)
+    size = (10 ** rng.uniform(3, 5, 200)).astype(np.int64)
+    omega = size[:, None] ** 0.7 * 4.0 ** -np.arange(1, 9) * np.exp(rng.normal(0, 0.3, (200, 8)))
+    cost = size[:, None] * np.arange(1, 9) // 8
+    joins = tuple(Join(i, i + 1, 540 + 2 ** np.arange(1, 9)) for i in range(199) if i % 4 < 3)
+    budget = Budget(cost, int(2.3 * size.sum() / 8), joins)
+    found = allocate(omega, [budget], np.ones_like(cost, bool))
+    apart = allocate(omega, [Budget(cost, budget.most)], np.ones_like(cost, bool))
+    assert found is not None and apart is not None and budget.spent(found) <= budget.most
+    assert total(omega, found) < total(omega, apart)
+
+
 def test_the_solver_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(3)
     for _ in range(3):
         size = (10 ** rng.uniform(3, 6.5, 200)).astype(np.int64)
         omega = size[:, None] ** 0.7 * 4.0 ** -np.arange(1, 9) * np.exp(rng.normal(0, 0.3, (200, 8)))
-        allocate(omega, [(size[:, None] * np.arange(1, 9), int(2.3 * size.sum()))], np.ones_like(omega, bool))
+        allocate(omega, [Budget(size[:, None] * np.arange(1, 9), int(2.3 * size.sum()))], np.ones_like(omega, bool))
     assert capfd.readouterr() == ("", "")
 
 
@@ -103,11 +118,11 @@ def test_every_point_of_the_front_is_the_best_for_its_cost(seed: int, count: int
     for a, b in pairwise(points):
         assert total(cost, a) < total(cost, b) and total(omega, a) > total(omega, b)
     for point in points:
-        best = allocate(omega, [(cost, int(total(cost, point)))], allowed)
+        best = allocate(omega, [Budget(cost, int(total(cost, point)))], allowed)
         assert best is not None and total(omega, point) == pytest.approx(total(omega, best), rel=1e-8)
 
 
 def test_zero_sensitivity_and_nothing_that_fits() -> None:
     cost = np.array([[1, 2], [1, 2]])
-    assert allocate(np.zeros((2, 2)), [(cost, 2)], np.ones((2, 2), bool)).tolist() == [0, 0]  # type: ignore[union-attr]
-    assert allocate(np.ones((2, 2)), [(cost, 1)], np.ones((2, 2), bool)) is None
+    assert allocate(np.zeros((2, 2)), [Budget(cost, 2)], np.ones((2, 2), bool)).tolist() == [0, 0]  # type: ignore[union-attr]
+    assert allocate(np.ones((2, 2)), [Budget(cost, 1)], np.ones((2, 2), bool)) is None

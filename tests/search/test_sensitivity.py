@@ -233,7 +233,7 @@ def test_the_table_saves_loads_prints_and_draws(tmp_path: Path) -> None:
     from rich.console import Console
 
     model = trained()
-    table = sv.sensitivity(model, [sentences(4)], rows=ROWS)
+    table = sv.sensitivity(model, [sentences(4)], rows=ROWS, by="gate")
     table.save(tmp_path / "t.json")
     loaded = SensitivityTable.load(tmp_path / "t.json")
     assert np.array_equal(loaded.omega, table.omega) and loaded.clusters == table.clusters
@@ -241,7 +241,8 @@ def test_the_table_saves_loads_prints_and_draws(tmp_path: Path) -> None:
     assert loaded.allocate(average_bits=2.5) == table.allocate(average_bits=2.5)
     console = Console(width=120, record=True, file=(tmp_path / "out").open("w"))
     console.print(table)
-    assert "output.weight[0:6]" in console.export_text()
+    text = console.export_text()
+    assert "output.weight[0:6]" in text and "lstm.weight_hh_l0[i]" in text
     pytest.importorskip("matplotlib")
     table.plot(tmp_path / "t.png")
     assert (tmp_path / "t.png").stat().st_size > 1000

@@ -129,7 +129,7 @@ def job(talk: Path, base: Run, folder: Path, scheme: str | None, **section: obje
     return Job(settings, talk, base.folder, base.module, folder, chosen or None, seed=0)
 
 
-@pytest.mark.parametrize("scheme", ["s8bqat", "gq", "linear_qat", "straight_through", "ptq"])
+@pytest.mark.parametrize("scheme", ["s8bqat", "admm", "gq", "linear_qat", "straight_through", "ptq"])
 def test_every_scheme_runs_on_a_language_model(talk: Path, base: Run, tmp_path: Path, scheme: str) -> None:
     path = carry_out(job(talk, base, tmp_path / "arm", scheme))
     packed = load_model(path)
@@ -287,3 +287,40 @@ def test_what_a_search_asks_of_the_module(talk: Path, base: Run, network: str) -
     with torch.device("meta"):
         borders = LmModule(big, LmTrainingConfig(), PhaseConfig()).row_borders()
     assert borders == dict.fromkeys(names, (300, 1000, 3000))
+
+
+@pytest.mark.parametrize("network", MODELS)
+@pytest.mark.parametrize("metric", ["kl", "hessian", "nas"])
+def test_a_search_finds_the_bits_of_a_language_model(talk: Path, tmp_path: Path, network: str, metric: str) -> None:
+    run = train(recipe(network), talk, tmp_path / "base", threads=1, progress=False)
+    arguments = ["--rows", "embedding.weight=8", "--probes", "2", "--steps", "6", "--threads", "1", "--utterances", "8"]
+    search = ["search", str(run.folder), "--metric", metric, "--average-bits", "2.5", *arguments]
+    found = CliRunner().invoke(app, search, catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    assert "embedding.weight[0:8]" in found.output and "x smaller" in found.output
+    out = tmp_path / "arm"
+    compress = ["compress", str(run.folder), "--plan", str(run.plan), "--scheme", "admm", "--out", str(out)]
+    made = CliRunner().invoke(
+        app, [*compress, "--set", "distillation.weight=0.5", "--threads", "1"], catch_exceptions=False
+    )
+    assert made.exit_code == 0 and "perplexity" in made.output.lower(), made.output
+    packed = load_model(out / "model.safetensors")
+    planned = json.loads(run.plan.read_text())["weights"]
+    for name, bands in planned.items():
+        tensor = packed.tensors[name]
+        assert isinstance(tensor, PackedMatrix) and [b.bits for b in tensor.bands] == [b["bits"] for b in bands]
+
+
+def test_a_teacher_changes_what_is_learnt(talk: Path, base: Run, tmp_path: Path) -> None:
+    files = []
+    for name, settings in {"alone": None, "taught": {"weight": 3.0, "temperature": 2.0}}.items():
+        values = {
+            "bits": 2,
+            "scheme": "straight_through",
+            "phase": recipe().compression.phase,
+            "distillation": settings,
+        }
+        section = CompressionConfig.model_validate(values)
+        job = Job(recipe(), talk, base.folder, base.module, tmp_path / name, section, seed=0)
+        files.append(load_model(carry_out(job)).decode("lstm.bias_ih_l0"))
+    assert not np.array_equal(*files)

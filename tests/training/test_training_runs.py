@@ -122,7 +122,7 @@ def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, reci
         train(other, tones, tmp_path / "run", progress=False)
 
 
-@pytest.mark.parametrize("scheme", ["s8bqat", "gq", "linear_qat", "straight_through"])
+@pytest.mark.parametrize("scheme", ["s8bqat", "admm", "gq", "linear_qat", "straight_through"])
 def test_an_interrupted_arm_ends_where_an_uninterrupted_one_does(
     tones: Path, recipe: Recipe, tmp_path: Path, kill_at, scheme: str
 ) -> None:

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from sottovoce.cli.perplexity import corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.errors import ConfigError
-from sottovoce.packed import GROUPINGS, file_sizes
+from sottovoce.packed import GROUPINGS, file_sizes, load_model
 from sottovoce.quant import BitPlan
 from sottovoce.quant.spec import KINDS
-from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.arms import Job, carry_out, new_module, plan_for
 from sottovoce.training.config import CompressionConfig, LmRecipe, Recipe, apply_override, parse_recipe, with_scheme
 from sottovoce.training.run import Run
 
@@ -67,6 +67,7 @@ def compress(
     for needed in (trained.model, trained.module, start):
         if not needed.is_file():
             raise ConfigError(f"{needed}: missing; finish the run with 'sottovoce train' first")
+    plan_for(recipe.compression, new_module(recipe, load_model(trained.model)).model)  # before anything is written
     job = Job(
         recipe=recipe,
         data=data or folder,

@@ -19,6 +19,7 @@ _COMMANDS = {
     "demo": ("demo", "demo", "Train, compress to 5, 4 and 3 bits by three methods, and show what was kept."),
     "data": ("data", "app", "Prepare speech or text for training."),
     "train": ("train", "train", "Train a recognizer or a language model in full precision."),
+    "search": ("search", "search", "Choose the bits of each matrix of a trained run within a budget."),
     "compress": ("compress", "compress", "Compress a trained run."),
     "evaluate": ("evaluate", "evaluate", "Word error rate or perplexity of a model file, measured by running it."),
     "ngram": ("ngram", "app", "Train, measure and convert n-gram language models."),
@@ -29,7 +30,7 @@ _COMMANDS = {
     "doctor": ("doctor", "doctor", "Show which kernels run here, and why."),
 }
 _INTERRUPTED = 130  # how typer ends on ctrl-c
-_TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "urllib3")
+_TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "scipy", "urllib3")
 _EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "espeakng_loader": "demo", "sounddevice": "microphone"}
 
 

@@ -208,6 +208,18 @@ class SpeechDataModule(lightning.LightningDataModule):
         )
         return _loader(SpeechDataset(self.store(split), self.tokenizer), sampler, config.workers)
 
+    def sample(self, split: str, count: int, seed: int = 0) -> list[Batch]:
+        """``count`` utterances of ``split`` drawn at random (all, where there are fewer), unchanged, in batches."""
+        cuts = self.cuts(split)
+        drawn = np.random.default_rng(seed).permutation(len(cuts))[:count].tolist()
+        ordered = sorted((cuts[i] for i in drawn), key=lambda cut: (cut.duration, cut.id))
+        config = self.data_config
+        sampler = SimpleCutSampler(
+            CutSet.from_cuts(ordered), max_duration=config.max_duration, max_cuts=config.max_cuts, shuffle=False
+        )
+        dataset = SpeechDataset(self.store(split), self.tokenizer)
+        return [dataset[batch] for batch in sampler]
+
     def num_batches(self, epochs: int = 1, devices: int = 1) -> int:
         """Training batches that each of ``devices`` processes sees in the first ``epochs`` epochs.
 

@@ -40,7 +40,8 @@ class Teacher:
     """A frozen copy of a model as it stands, in evaluation mode: made before compression begins, asked at every step.
 
     ``teacher(*inputs)`` is the copy's output without gradient; ``logits`` says how logits follow from model and inputs
-    where they are not the model's output. The copy is no module, so that no optimizer and no checkpoint finds it.
+    where they are not the model's output, and ``model`` is the copy. The teacher is no module, so that no optimizer and
+    no checkpoint finds it.
     """
 
     def __init__(self, model: nn.Module, logits: Callable[..., Tensor] | None = None) -> None:

@@ -64,6 +64,20 @@ def rnnt_loss_from_logits(
     return losses.mean() if reduction == "mean" else losses.sum()
 
 
+@torch.no_grad()
+def cell_posteriors(
+    logits: Tensor, targets: Tensor, logit_lengths: Tensor, target_lengths: Tensor, blank: int = 0
+) -> Tensor:
+    """Probability that an alignment of the targets visits each cell of the lattice: (N, T, U+1), zero in padding.
+
+    Arguments as in ``rnnt_loss_from_logits``. What a model predicts in a cell matters as much as it is visited: the
+    divergence of two transducers is the sum over cells of posterior times the divergence of their outputs there.
+    """
+    posteriors: tuple[Tensor, Tensor, Tensor]
+    posteriors = _losses(logits.contiguous(), targets, logit_lengths, target_lengths, blank, True, False)
+    return posteriors[1] + posteriors[2]
+
+
 @torch.library.custom_op("sottovoce::rnnt_losses", mutates_args=())
 def _losses(
     logits: Tensor,

@@ -51,7 +51,7 @@ class ADMM:
     """
 
     form: str = "proximal"
-    strength: tuple[float, float] = (1.0, 100.0)
+    strength: tuple[float, float] = (1.0, 30.0)
     start: float = 0.0
     period: float = 0.05
     inner: int = 20

@@ -2,41 +2,78 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import gcd
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Options = NDArray[np.bool_]
 
 
-def allocate(omega: Floats, budgets: Sequence[tuple[Integers, int]], allowed: NDArray[np.bool_]) -> Integers | None:
+@dataclass(frozen=True)
+class Join:
+    """Two clusters that cost less where they take the same option: ``saved`` int64 (B,), by option."""
+
+    first: int
+    second: int
+    saved: Integers
+
+
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """Costs of each option, int64 (C, B), the most that their sum may be, and what is saved by joining."""
+
+    cost: Integers
+    most: int
+    joins: tuple[Join, ...] = ()
+
+    def spent(self, choice: Integers) -> int:
+        """Cost of a choice (C,)."""
+        saved = sum(int(j.saved[choice[j.first]]) for j in self.joins if choice[j.first] == choice[j.second])
+        return int(_pick(self.cost, choice).sum()) - saved
+
+    def margins(self) -> Integers:
+        """The most that each cluster's joins can save, (C,)."""
+        found = np.zeros(len(self.cost), np.int64)
+        for join in self.joins:
+            found[[join.first, join.second]] += int(join.saved.max())
+        return found
+
+    def spare(self) -> int:
+        """The most that all joins together can save."""
+        return sum(int(join.saved.max()) for join in self.joins)
+
+
+def allocate(omega: Floats, budgets: Sequence[Budget], allowed: Options) -> Integers | None:
     """The option of each of C clusters, int64 (C,), with the least sum of ``omega`` within every budget.
 
-    omega: (C, B), not negative; budgets: pairs of costs, int64 (C, B), and the most that their sum may be; allowed:
-    (C, B). None where nothing fits. Optimal to one part in 10**9: a multiple-choice knapsack, solved by HiGHS.
+    omega: (C, B), not negative; allowed: (C, B). None where nothing fits. Optimal to one part in 10**9: a
+    multiple-choice knapsack, solved by HiGHS once options that no optimum can hold are gone.
     """
     options = _useful(omega, budgets, allowed)
-    start = _feasible(omega, budgets, options)
-    if start is None:
+    known = _feasible(omega, budgets, options)
+    if known is None:
         return None
-    best = _sum(omega, start)
+    best = _sum(omega, known)
     if best <= 0:
-        return start
-    for cost, most in budgets:
-        options &= _within_reach(omega, cost, most, options, best)
-    return _solve(omega / best * 1e3, budgets, options, start)
+        return known
+    for budget in budgets:
+        options &= _within_reach(omega, budget, options, best)
+    return _solve(omega / best * 1e3, budgets, options, known)
 
 
-def front(omega: Floats, cost: Integers, allowed: NDArray[np.bool_]) -> list[Integers]:
+def front(omega: Floats, cost: Integers, allowed: Options) -> list[Integers]:
     """Choices (C,) along the lower convex hull of (summed cost, summed omega), cheapest first.
 
     Each is optimal for its own cost. They follow from each cluster's own hull: steps with the steepest fall come first.
@@ -46,8 +83,8 @@ def front(omega: Floats, cost: Integers, allowed: NDArray[np.bool_]) -> list[Int
     for c in range(len(omega)):
         hull = _hull(omega[c], cost[c], np.flatnonzero(allowed[c]))
         choice[c] = hull[0]
-        for a, b in itertools.pairwise(hull):
-            steps.append(((omega[c, b] - omega[c, a]) / (cost[c, b] - cost[c, a]), c, int(b)))
+        for a, b in pairwise(hull):
+            steps.append((_slope(omega[c], cost[c], a, b), c, b))
     found = [choice.copy()]
     for _, c, b in sorted(steps):
         choice[c] = b
@@ -55,7 +92,7 @@ def front(omega: Floats, cost: Integers, allowed: NDArray[np.bool_]) -> list[Int
     return found
 
 
-def _hull(omega: Floats, cost: Integers, options: NDArray[np.int64]) -> list[int]:
+def _hull(omega: Floats, cost: Integers, options: NDArray[np.intp]) -> list[int]:
     """Options on the lower hull of one cluster, by growing cost and falling omega."""
     hull: list[int] = []
     for b in sorted(options.tolist(), key=lambda i: (cost[i], omega[i])):
@@ -71,95 +108,119 @@ def _slope(omega: Floats, cost: Integers, a: int, b: int) -> float:
     return float((omega[b] - omega[a]) / (cost[b] - cost[a]))
 
 
-def _useful(omega: Floats, budgets: Sequence[tuple[Integers, int]], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Allowed options that no other one of the cluster beats in omega at no more cost."""
+def _useful(omega: Floats, budgets: Sequence[Budget], allowed: Options) -> Options:
+    """Allowed options that no other one of the cluster beats in omega at no more cost, whatever is joined."""
     kept = allowed.copy()
     count = omega.shape[1]
+    margins = [budget.margins() for budget in budgets]
     for a in range(count):
         for b in range(count):
             if a != b:
                 no_worse = omega[:, a] <= omega[:, b]
                 better = omega[:, a] < omega[:, b]
-                for cost, _ in budgets:
-                    no_worse &= cost[:, a] <= cost[:, b]
-                    better |= cost[:, a] < cost[:, b]
+                for budget, margin in zip(budgets, margins, strict=True):
+                    no_worse &= budget.cost[:, a] + margin <= budget.cost[:, b]
+                    better |= budget.cost[:, a] + margin < budget.cost[:, b]
                 kept[no_worse & (better | (a < b)) & kept[:, a], b] = False
     return kept
 
 
-def _within_reach(
-    omega: Floats, cost: Integers, most: int, options: NDArray[np.bool_], best: float
-) -> NDArray[np.bool_]:
+def _within_reach(omega: Floats, budget: Budget, options: Options, best: float) -> Options:
     """Options that some choice better than ``best`` may hold: the others' price at the budget's own multiplier is above
     what is left to gain. Few remain, which is what makes the program small."""
-    multiplier = 0.0
-    choices = front(omega, cost, options)
-    for cheap, dear in itertools.pairwise(choices):
-        if int(_pick(cost, dear).sum()) > most:
-            spent = int(_pick(cost, dear).sum() - _pick(cost, cheap).sum())
+    multiplier, most = 0.0, budget.most + budget.spare()
+    for cheap, dear in pairwise(front(omega, budget.cost, options)):
+        if int(_pick(budget.cost, dear).sum()) > most:
+            spent = int(_pick(budget.cost, dear).sum() - _pick(budget.cost, cheap).sum())
             multiplier = (_sum(omega, cheap) - _sum(omega, dear)) / spent
             break
-    price = np.where(options, omega + multiplier * cost, np.inf)
+    price = np.where(options, omega + multiplier * budget.cost, np.inf)
     least = price.min(1)
     bound = float(least.sum()) - multiplier * most  # of every choice within the budget
-    reachable: NDArray[np.bool_] = bound + price - least[:, None] <= best * (1 + 1e-9)
+    reachable: Options = bound + price - least[:, None] <= best * (1 + 1e-9)
     return reachable
 
 
-def _feasible(omega: Floats, budgets: Sequence[tuple[Integers, int]], options: NDArray[np.bool_]) -> Integers | None:
-    """Some choice within every budget: the best point of a front by one cost, else whatever the solver finds."""
-    for cost, _ in budgets:
-        fitting = [x for x in front(omega, cost, options) if _fits(x, budgets)]
-        if fitting:
-            return min((_filled(omega, budgets, options, x) for x in fitting[-4:]), key=lambda x: _sum(omega, x))
+def _feasible(omega: Floats, budgets: Sequence[Budget], options: Options) -> Integers | None:
+    """Some choice within every budget, and a good one where that is easy: from the front by one cost, or the same
+    option everywhere; else whatever the solver finds."""
+    tried = [choice for budget in budgets for choice in front(omega, budget.cost, options)]
+    tried += [np.full(len(omega), b) for b in range(omega.shape[1]) if options[:, b].all()]
+    fitting = sorted((x for x in tried if _fits(x, budgets)), key=lambda x: _sum(omega, x))
+    if fitting:
+        return min((_filled(omega, budgets, options, x) for x in fitting[:4]), key=lambda x: _sum(omega, x))
     return _solve(np.zeros_like(omega), budgets, options, None)
 
 
-def _filled(
-    omega: Floats, budgets: Sequence[tuple[Integers, int]], options: NDArray[np.bool_], choice: Integers
-) -> Integers:
+def _filled(omega: Floats, budgets: Sequence[Budget], options: Options, choice: Integers) -> Integers:
     """What is left of the budgets spent on single changes, the largest fall of omega first."""
     rows = np.arange(len(omega))
+    refused = ~options
     while True:
-        gain = np.where(options, omega[rows, choice][:, None] - omega, -np.inf)
-        for cost, most in budgets:
-            left = most - int(cost[rows, choice].sum())
-            gain[cost - cost[rows, choice][:, None] > left] = -np.inf
+        gain = np.where(refused, 0.0, omega[rows, choice][:, None] - omega)
+        for budget in budgets:  # what cannot fit, whatever is joined
+            left = budget.most - budget.spent(choice) + budget.margins()[:, None]
+            gain[budget.cost - _pick(budget.cost, choice)[:, None] > left] = 0.0
         c, b = np.unravel_index(int(gain.argmax()), gain.shape)
         if gain[c, b] <= 0:
             return choice
-        choice = choice.copy()
-        choice[c] = b
+        trial = choice.copy()
+        trial[c] = b
+        if _fits(trial, budgets):
+            choice, refused = trial, ~options
+        else:
+            refused[c, b] = True
 
 
-def _solve(
-    omega: Floats, budgets: Sequence[tuple[Integers, int]], options: NDArray[np.bool_], known: Integers | None
-) -> Integers | None:
+def _solve(omega: Floats, budgets: Sequence[Budget], options: Options, known: Integers | None) -> Integers | None:
+    """The best of the options left, ``known`` where the solver finds nothing better.
+
+    Variables: one a cluster and option; and for each join and option one that is bounded by both sides' own.
+    """
     c, b = np.nonzero(options)
-    rows = np.zeros((len(omega), len(c)))
-    rows[c, np.arange(len(c))] = 1
-    constraints = [LinearConstraint(rows, 1, 1)]
-    for cost, most in budgets:
-        unit = gcd(*cost[c, b].tolist())
-        scale = max(float(cost[c, b].max()) / 1e3, 1e-30)  # the solver's tolerances are absolute
+    number = np.full(omega.shape, -1)
+    number[c, b] = np.arange(len(c))
+    joined = [
+        (k, i, option)
+        for k, budget in enumerate(budgets)
+        for i, join in enumerate(budget.joins)
+        for option in range(omega.shape[1])
+        if options[join.first, option] and options[join.second, option]
+    ]
+    size = len(c) + len(joined)
+    constraints = [LinearConstraint(csr_array((np.ones(len(c)), (c, np.arange(len(c)))), (len(omega), size)), 1, 1)]
+    for k, budget in enumerate(budgets):
+        row = np.zeros(size)
+        row[: len(c)] = budget.cost[c, b]
+        for y, (of, i, option) in enumerate(joined, start=len(c)):
+            row[y] = -float(budget.joins[i].saved[option]) if of == k else 0.0
+        scale = max(float(np.abs(row).max()) / 1e3, 1e-30)  # the solver's tolerances are absolute
         # Half a unit: sums are whole, so that rounding inside the solver decides nothing.
-        constraints.append(LinearConstraint(cost[c, b][None] / scale, -np.inf, (most // unit + 0.5) * unit / scale))
+        constraints.append(LinearConstraint(row[None] / scale, -np.inf, (budget.most + 0.5) / scale))
+    if joined:
+        at, columns, values = [], [], []
+        for y, (k, i, option) in enumerate(joined):
+            join = budgets[k].joins[i]
+            for side, cluster in enumerate((join.first, join.second)):
+                at += [2 * y + side] * 2
+                columns += [len(c) + y, int(number[cluster, option])]
+                values += [1.0, -1.0]
+        constraints.append(LinearConstraint(csr_array((values, (at, columns)), (2 * len(joined), size)), -np.inf, 0))
     with _quiet():
         result = milp(
-            omega[c, b],
-            integrality=np.ones(len(c)),
+            np.concatenate([omega[c, b], np.zeros(len(joined))]),
+            integrality=np.concatenate([np.ones(len(c)), np.zeros(len(joined))]),
             bounds=Bounds(0, 1),
             constraints=constraints,
             options={"mip_rel_gap": 0.0, "presolve": False},  # what presolving finds is gone already
         )
-    found = known
-    if result.x is not None:
-        choice = np.zeros(len(omega), np.int64)
-        chosen = result.x > 0.5
-        choice[c[chosen]] = b[chosen]
-        if _fits(choice, budgets) and (known is None or _sum(omega, choice) <= _sum(omega, known)):
-            found = choice
-    return found
+    if result.x is None:
+        return known
+    choice = np.zeros(len(omega), np.int64)
+    chosen = result.x[: len(c)] > 0.5
+    choice[c[chosen]] = b[chosen]
+    good = _fits(choice, budgets) and (known is None or _sum(omega, choice) <= _sum(omega, known))
+    return choice if good else known
 
 
 @contextmanager
@@ -177,13 +238,13 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-def _fits(choice: Integers, budgets: Sequence[tuple[Integers, int]]) -> bool:
-    return all(int(_pick(cost, choice).sum()) <= most for cost, most in budgets)
+def _fits(choice: Integers, budgets: Sequence[Budget]) -> bool:
+    return all(budget.spent(choice) <= budget.most for budget in budgets)
 
 
 def _sum(omega: Floats, choice: Integers) -> float:
     return float(_pick(omega, choice).sum())
 
 
-def _pick(values: NDArray, choice: Integers) -> NDArray:  # type: ignore[type-arg]
+def _pick(values: NDArray[Any], choice: Integers) -> NDArray[Any]:
     return values[np.arange(len(values)), choice]

@@ -77,8 +77,13 @@ def plan_of(found: Sequence[Cluster], bits: Sequence[int], levels: BandSpec, *, 
         for part in cluster.parts:
             spec = replace(spec_of(levels, width), start=part.start, stop=part.stop)
             bands.setdefault(part.weight, []).append(spec)
-    join = join and levels.kind == "uniform" and levels.grouping == "row"
+    join = join and joins_bands(levels)
     return BitPlan({name: _ordered(specs, join) for name, specs in bands.items()})
+
+
+def joins_bands(levels: BandSpec) -> bool:
+    """Whether rows come out the same in one band as in two."""
+    return levels.kind == "uniform" and levels.grouping == "row"
 
 
 def spec_of(levels: BandSpec, bits: int) -> BandSpec:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from sottovoce.errors import ConfigError
 
@@ -21,7 +22,7 @@ def sensitivities(table: SensitivityTable) -> Table:
     for bits in table.bits:
         drawn.add_column(f"{bits} bit" + "s" * (bits > 1), justify="right")
     for cluster, count, row in zip(table.clusters, table.weights, table.omega, strict=True):
-        drawn.add_row(cluster.name, f"{count:,}", *(f"{value:.3g}" for value in row))
+        drawn.add_row(Text(cluster.name), f"{count:,}", *(f"{value:.3g}" for value in row))
     return drawn
 
 
@@ -33,7 +34,7 @@ def bits_of_layers(table: SensitivityTable, choice: Choice) -> Table:
     for i, (cluster, bits) in enumerate(zip(table.clusters, choice.bits, strict=True)):
         at = table.bits.index(bits)
         size, omega = int(table.bytes[i, at]), float(table.omega[i, at])
-        drawn.add_row(cluster.name, f"{int(table.weights[i]):,}", str(bits), f"{size:,}", f"{omega:.3g}")
+        drawn.add_row(Text(cluster.name), f"{int(table.weights[i]):,}", str(bits), f"{size:,}", f"{omega:.3g}")
     return drawn
 
 

@@ -189,7 +189,10 @@ def _curvature(
 def sized(
     model: nn.Module, found: Sequence[Cluster], widths: tuple[int, ...], levels: BandSpec, fields: Any
 ) -> SensitivityTable:
-    """A table without sensitivities: what each cluster weighs, and the file around it."""
+    """A table whose sensitivities are zero: what each cluster weighs, and the file around it.
+
+    Raises PlanError for clusters that do not fit the model.
+    """
     plan = plan_of(found, [max(widths)] * len(found), levels, join=False)
     weights = Weights(model)
     size = np.zeros((len(found), len(widths)), np.int64)
@@ -225,6 +228,7 @@ def _join_bytes(model: nn.Module, plan: BitPlan, whole: int, fields: Any) -> int
 
 
 def widths_of(bits: Sequence[int], prototypes: Prototypes | None) -> tuple[int, ...]:
+    """The widths, in order. Raises PlanError for what is no width, or one that the prototypes lack."""
     widths = tuple(sorted(set(bits)))
     for width in widths:
         if isinstance(width, bool) or not isinstance(width, int) or not 1 <= width <= 8:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +17,12 @@ from sottovoce.packed.replacing import replacing
 from sottovoce.quant.makers import level_count
 from sottovoce.quant.plan import BitPlan
 from sottovoce.quant.spec import BandSpec
-from sottovoce.search.clustering import Cluster, Part, plan_of, spec_of
+from sottovoce.search.clustering import Cluster, Part, joins_bands, plan_of, spec_of
+
+if TYPE_CHECKING:
+    from sottovoce.search.allocation import Join
 
 VERSION = 1
-_ROUNDS = 4
 
 
 @dataclass(frozen=True)
@@ -78,51 +81,57 @@ class SensitivityTable:
 
         Raises PlanError where nothing fits, with the least that would.
         """
-        from sottovoce.search.allocation import allocate  # scipy is slow to import
+        from sottovoce.search.allocation import Budget, allocate  # scipy is slow to import
 
+        allowed = self._allowed(min_bits)
+        self.check_budget(average_bits, max_bytes, min_bits)
+        budgets = []
+        if average_bits is not None:
+            budgets.append(Budget(self._bit_cost(), int(average_bits * int(self.weights.sum()) + 1e-6)))
+        if max_bytes is not None:
+            budgets.append(Budget(self.bytes, max_bytes - self.fixed_bytes, self._joins()))
+        found = allocate(self.omega, budgets, allowed)
+        if found is None:
+            wanted = [] if average_bits is None else [f"{average_bits:g} bits on average at most"]
+            wanted += [] if max_bytes is None else [f"{max_bytes:,} bytes at most"]
+            raise PlanError(f"no plan has {' and '.join(wanted)}")
+        return self.price(found.tolist())
+
+    def check_budget(self, average_bits: float | None, max_bytes: int | None, min_bits: int = 1) -> None:
+        """Raises PlanError for no budget, or one too small for any plan, with the least that would do.
+
+        Sensitivities play no part in it.
+        """
         if average_bits is None and max_bytes is None:
             raise PlanError("a budget is needed: average_bits, max_bytes or both")
         allowed = self._allowed(min_bits)
-        self._check_budget(average_bits, max_bytes, allowed)
-        budgets: list[tuple[NDArray[np.int64], int]] = []
-        if average_bits is not None:
-            budgets.append((self._bit_cost(), int(average_bits * int(self.weights.sum()) + 1e-6)))
-        if max_bytes is not None:
-            budgets.append((self.bytes, max_bytes - self.fixed_bytes))
-        best = self._cheapest(allowed, average_bits, max_bytes)
-        spare = 0
-        for _ in range(_ROUNDS):  # what joined bands leave of the bytes is spent as well
-            within = [(cost, most + spare * (cost is self.bytes)) for cost, most in budgets]
-            found = allocate(self.omega, within, allowed)
-            choice = None if found is None else self.price(found.tolist())
-            if choice is not None and (max_bytes is None or choice.model_bytes <= max_bytes):
-                best = choice if best is None or choice.omega <= best.omega else best
-            saved = 0 if best is None else self._joined(best)
-            if saved <= spare:
-                break
-            spare = saved
-        if best is None:
-            raise PlanError(f"no plan has both {average_bits:g} bits on average and {max_bytes:,} bytes at most")
-        return best
+        fewest = min(b for b, fits in zip(self.bits, allowed[0], strict=True) if fits)
+        if average_bits is not None and not average_bits >= fewest:
+            raise PlanError(f"average_bits: at least {fewest} are needed, found {average_bits:g}")
+        least = self.price([int(np.argmax(row)) for row in allowed]).model_bytes
+        if max_bytes is not None and max_bytes < least:
+            raise PlanError(
+                f"max_bytes: at least {least:,} are needed, with {fewest} bits for every cluster; found {max_bytes:,}"
+            )
 
     def price(self, options: Sequence[int]) -> Choice:
         """What one option (an index of ``bits``) for each cluster comes to."""
         rows, taken = np.arange(len(self.clusters)), np.asarray(options)
         bits = tuple(self.bits[i] for i in options)
-        choice = Choice(
+        saved = sum(int(j.saved[options[j.first]]) for j in self._joins() if options[j.first] == options[j.second])
+        return Choice(
             bits,
             float(self.omega[rows, taken].sum()),
             float((self.weights * np.array(bits)).sum() / max(int(self.weights.sum()), 1)),
-            self.fixed_bytes + int(self.bytes[rows, taken].sum()),
+            self.fixed_bytes + int(self.bytes[rows, taken].sum()) - saved,
             plan_of(self.clusters, bits, self.levels),
         )
-        return replace(choice, model_bytes=choice.model_bytes - self._joined(choice))
 
     def pareto(self, by: str = "bytes", min_bits: int = 1) -> list[Choice]:
         """Choices from the smallest to the least sensitive, each of them the best for its size.
 
-        by: size in ``bytes`` or in ``bits``. They are the corners of the front's convex hull; between two of them
-        ``choose`` finds what lies above the line.
+        by: size in ``bytes`` (bands counted apart) or in ``bits``. They are the corners of the front's convex hull;
+        between two of them ``choose`` finds what lies above the line.
         """
         from sottovoce.search.allocation import front
 
@@ -163,21 +172,15 @@ class SensitivityTable:
 
         return sensitivities(self)
 
-    def _joined(self, choice: Choice) -> int:
-        """Bytes that the choice's plan saves by joining neighbouring bands."""
-        apart = [
-            level_count(spec_of(self.levels, bits))
-            for cluster, bits in zip(self.clusters, choice.bits, strict=True)
-            for _ in cluster.parts
-        ]
-        bands = [level_count(spec) for specs in choice.plan.weights.values() for spec in specs]
-        return self.join_bytes * (len(apart) - len(bands)) + sum(apart) - sum(bands)
+    def _joins(self) -> tuple[Join, ...]:
+        """What neighbouring bands save where they take the same bits and become one."""
+        from sottovoce.search.allocation import Join
 
-    def _cheapest(self, allowed: NDArray[np.bool_], average_bits: float | None, max_bytes: int | None) -> Choice | None:
-        """The choice of the fewest bits everywhere, whose bands all join, where it is within the budget."""
-        choice = self.price([int(np.argmax(row)) for row in allowed])
-        fits = max_bytes is None or choice.model_bytes <= max_bytes
-        return choice if fits and (average_bits is None or choice.average_bits <= average_bits) else None
+        if not joins_bands(self.levels):
+            return ()
+        saved = np.array([self.join_bytes + level_count(spec_of(self.levels, bits)) for bits in self.bits], np.int64)
+        parts = sorted((part.weight, part.start, i) for i, c in enumerate(self.clusters) for part in c.parts)
+        return tuple(Join(a[2], b[2], saved) for a, b in pairwise(parts) if a[0] == b[0])
 
     def _bit_cost(self) -> NDArray[np.int64]:
         return self.weights[:, None] * np.array(self.bits, np.int64)
@@ -187,16 +190,6 @@ class SensitivityTable:
         if not allowed.any():
             raise PlanError(f"min_bits is {min_bits}, but the table has {', '.join(map(str, self.bits))} bits only")
         return np.broadcast_to(allowed, self.omega.shape).copy()
-
-    def _check_budget(self, average_bits: float | None, max_bytes: int | None, allowed: NDArray[np.bool_]) -> None:
-        fewest = min(b for b, fits in zip(self.bits, allowed[0], strict=True) if fits)
-        if average_bits is not None and not average_bits >= fewest:
-            raise PlanError(f"average_bits: at least {fewest} are needed, found {average_bits:g}")
-        least = self.price([int(np.argmax(row)) for row in allowed]).model_bytes
-        if max_bytes is not None and max_bytes < least:
-            raise PlanError(
-                f"max_bytes: at least {least:,} are needed, with {fewest} bits for every cluster; found {max_bytes:,}"
-            )
 
     def _to_dict(self) -> dict[str, Any]:
         levels = asdict(self.levels)

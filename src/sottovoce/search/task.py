@@ -15,8 +15,10 @@ class Searchable(Protocol):
     change nothing.
     """
 
-    model: nn.Module
-    """The network that is packed; plans name its parameters."""
+    @property
+    def model(self) -> nn.Module:
+        """The network that is packed; plans name its parameters."""
+        ...
 
     def loss(self, batch: Any) -> Tensor:
         """The mean loss, a scalar. Differentiable twice where the Hessian is asked for."""

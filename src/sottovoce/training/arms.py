@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sottovoce.errors import ConfigError
-from sottovoce.packed import PackedModel, load_model
+from sottovoce.packed import PackedMatrix, PackedModel, load_model
 from sottovoce.quant import BitPlan
-from sottovoce.schemes import GQ, PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
+from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.callback import CompressionCallback
 from sottovoce.training.config import CompressionConfig, Recipe
@@ -30,12 +30,14 @@ from sottovoce.training.task_module import TaskModule
 
 _SCHEMES: dict[str, Callable[..., Scheme]] = {
     "s8bqat": S8BQAT,
+    "admm": ADMM,
     "gq": GQ,
     "linear_qat": linear_qat,
     "straight_through": StraightThrough,
     "ptq": PTQ,
 }
 _KINDS = {
+    "admm": "uniform",  # mid-rise where zero is not asked for; with it the published tables
     "linear_qat": "uniform",  # evenly spaced levels with a least-squares scale
     "gq": "mu-law-scaled",  # the published range of +-1 leaves most codes of narrow kernels unused
 }
@@ -111,9 +113,11 @@ def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> TaskModule:
 
 
 def plan_for(settings: CompressionConfig, model: torch.nn.Module) -> BitPlan:
-    """The plan that a recipe's compression section holds or describes."""
+    """The plan that a recipe's compression section holds or describes. Raises PlanError where the model lacks it."""
     if settings.plan is not None:
-        return BitPlan.from_json(json.dumps(settings.plan), "compression.plan")
+        plan = BitPlan.from_json(json.dumps(settings.plan), "compression.plan")
+        plan.resolve(model)
+        return plan
     kind = settings.kind or _KINDS.get(settings.scheme)
     return BitPlan.uniform(model, settings.bits, kind=kind, grouping=settings.grouping, zero=settings.zero)
 
@@ -130,9 +134,21 @@ def describe(packed: PackedModel, base: PackedModel, job: Job) -> PackedModel:
     """The packed model with what it needs to run, taken from the base, and how it came about."""
     made: dict[str, Any] = {"seed": job.seed, "recipe": job.recipe.name, "recipe_hash": job.recipe.digest()}
     if job.compression:
-        made |= {"scheme": job.compression.scheme}
-        made |= {"bits": job.compression.bits} if job.compression.plan is None else {"planned": True}
+        bits = job.compression.bits if job.compression.plan is None else _average_bits(packed)
+        made |= {"scheme": job.compression.scheme, "bits": bits}
+        made |= {} if job.compression.plan is None else {"planned": True}
     return shipped(base).onto(packed, made)
+
+
+def _average_bits(packed: PackedModel) -> float:
+    """Bits a packed weight, to three digits."""
+    counts = [
+        (band.rows * tensor.columns, band.bits)
+        for tensor in packed.tensors.values()
+        if isinstance(tensor, PackedMatrix)
+        for band in tensor.bands
+    ]
+    return round(sum(n * b for n, b in counts) / max(sum(n for n, _ in counts), 1), 3)
 
 
 def _ptq(job: Job, module: TaskModule, run: Run) -> PackedModel:
@@ -149,6 +165,9 @@ def _train(job: Job, module: TaskModule, base: PackedModel, run: Run) -> PackedM
     if job.compression:
         plan = plan_for(job.compression, module.model)
         plan.save(run.plan)
+        if job.compression.distillation is not None:
+            teacher = load_module(job.recipe, base, Run(job.base).module)
+            module.learn_from(teacher.model, job.compression.distillation)
         first = steps_taken(job.module) if job.forks else 0
         callback = CompressionCallback(plan, scheme_for(job.compression), submodule="model", first_step=first)
     fit(

@@ -99,6 +99,13 @@ class TokensConfig(Section):
     size: int | None = Field(default=None, ge=4, le=10_000_000)
 
 
+class DistillationConfig(Section):
+    """Learning from the trained 32-bit model while compressing: ``weight`` times the divergence of the outputs."""
+
+    weight: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+
+
 class CompressionConfig(Section):
     """How a run is compressed: the plan's defaults, the scheme and its options, and what training it is given.
 
@@ -111,11 +118,12 @@ class CompressionConfig(Section):
     grouping: Literal[GROUPINGS] = "tensor"  # type: ignore[valid-type]
     zero: bool | None = Field(default=None, description="whether zero is a level; by default the kind decides")
     plan: dict[str, Any] | None = Field(default=None, description="a bit plan, in place of bits, kind and grouping")
-    scheme: Literal["s8bqat", "gq", "linear_qat", "straight_through", "ptq"] = "s8bqat"
+    scheme: Literal["s8bqat", "admm", "gq", "linear_qat", "straight_through", "ptq"] = "s8bqat"
     options: dict[str, Any] = Field(default_factory=dict)
     float_dtype: Literal["float16", "float32"] = "float16"
     phase: PhaseConfig = PhaseConfig(epochs=3, learning_rate=1e-3, warmup_steps=20, weight_decay=0.0)
     fork_at: float | None = Field(default=None, gt=0, lt=1)
+    distillation: DistillationConfig | None = None
 
 
 def with_scheme(section: CompressionConfig, scheme: str) -> CompressionConfig:
@@ -325,7 +333,9 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     *parents, last = key.split(".")
     for name in parents:
-        data = data.setdefault(name, {})
+        if data.get(name) is None:  # a section that is off by default
+            data[name] = {}
+        data = data[name]
         if not isinstance(data, dict):
             raise ConfigError(f"--set {override}: {name} holds a value, not a section")
     data[last] = value

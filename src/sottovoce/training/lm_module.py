@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sottovoce.data.text_batches import IGNORED
-from sottovoce.losses import full_cross_entropy, sampled_cross_entropy
+from sottovoce.losses import distillation, full_cross_entropy, sampled_cross_entropy
 from sottovoce.models import LanguageModel, LstmLm, make_lm
 from sottovoce.models.lstm_lm import LstmState
 from sottovoce.packed import LmArchitecture
@@ -36,13 +36,16 @@ class LmModule(TaskModule):
         self.softmax = training.softmax
         self.model = make_lm(architecture, training.dropout)
         self._state: LstmState | None = None
+        self._teacher_state: LstmState | None = None
         self._dev = torch.zeros(2, dtype=torch.float64)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Mean loss a token."""
         hidden, targets = self._hidden(batch)
         output = self.model.output
-        if self.softmax is None:
+        if self.teacher is not None:
+            losses = self._taught(batch, output(hidden), targets)
+        elif self.softmax is None:
             losses = full_cross_entropy(hidden, targets, output.weight, output.bias)
         else:
             losses = sampled_cross_entropy(
@@ -81,7 +84,7 @@ class LmModule(TaskModule):
     # -- dev --
 
     def on_train_epoch_start(self) -> None:
-        self._state = None
+        self._state = self._teacher_state = None
 
     def on_validation_epoch_start(self) -> None:
         self._state = None
@@ -101,19 +104,33 @@ class LmModule(TaskModule):
 
     def _hidden(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the output layer reads at each target, (M, D), and the targets, (M,)."""
-        fresh: Tensor = batch["fresh"]
-        state = self._carried(fresh)
-        if isinstance(self.model, LstmLm):
-            hidden, (h, c) = self.model.hidden(batch["inputs"], state)
-            self._state = h.detach(), c.detach()
-        else:
-            hidden, _ = self.model.hidden(batch["inputs"])
         real = batch["targets"] != IGNORED
+        hidden, self._state = _read(self.model, batch, self._state)
         return hidden[real], batch["targets"][real]
 
-    def _carried(self, fresh: Tensor) -> LstmState | None:
-        """The state of the batch before, zeros for rows that begin anew; None where all do."""
-        if self._state is None or self._state[0].shape[1] != len(fresh) or bool(fresh.all()):
-            return None
-        keep = (~fresh)[None, :, None]
-        return self._state[0] * keep, self._state[1] * keep
+    def _taught(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
+        """Losses (M,) over all words, with the weighted divergence from the teacher's distributions."""
+        assert self.teacher is not None
+        teacher = cast(LanguageModel, self.teacher.model)
+        with torch.no_grad():
+            hidden, self._teacher_state = _read(teacher, batch, self._teacher_state)
+            taught = teacher.output(hidden[batch["targets"] != IGNORED])
+        settings = self.distillation
+        extra = settings.weight * distillation(taught, logits, settings.temperature)
+        return F.cross_entropy(logits.float(), targets, reduction="none") + extra
+
+
+def _read(model: LanguageModel, batch: Batch, state: LstmState | None) -> tuple[Tensor, LstmState | None]:
+    """Hidden vectors (N, T, D), going on from the state that the batch before left; and the state after it."""
+    if not isinstance(model, LstmLm):
+        return model.hidden(batch["inputs"])[0], None
+    hidden, (h, c) = model.hidden(batch["inputs"], _carried(batch["fresh"], state))
+    return hidden, (h.detach(), c.detach())
+
+
+def _carried(fresh: Tensor, state: LstmState | None) -> LstmState | None:
+    """The state of the batch before, zeros for rows that begin anew; None where all do."""
+    if state is None or state[0].shape[1] != len(fresh) or bool(fresh.all()):
+        return None
+    keep = (~fresh)[None, :, None]
+    return state[0] * keep, state[1] * keep

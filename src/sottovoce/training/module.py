@@ -11,7 +11,13 @@ from torch.nn import functional as F
 from sottovoce.decoding.greedy import greedy_search
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.evaluation.wer import score, total
-from sottovoce.losses import check_joint_memory, rnnt_loss_from_logits
+from sottovoce.losses import (
+    cell_posteriors,
+    check_joint_memory,
+    distillation,
+    rnnt_loss_from_logits,
+    twice_differentiable_rnnt_loss,
+)
 from sottovoce.models import Rnnt, SteppingRnnt
 from sottovoce.packed import RnntArchitecture
 from sottovoce.training.config import PhaseConfig, RnntTrainingConfig
@@ -43,6 +49,39 @@ class RnntModule(TaskModule):
         """Global feature normalization, (F,) each, from training features."""
         self.model.encoder.mean.copy_(mean)
         self.model.encoder.istd.copy_(istd)
+
+    # -- what a search asks (search.Searchable) --
+
+    def loss(self, batch: dict[str, Any]) -> Tensor:
+        """Mean RNN-T loss over utterances, differentiable twice; without the auxiliary head, which is never packed."""
+        logits, _, lengths = self._outputs(batch)
+        return twice_differentiable_rnnt_loss(logits, batch["tokens"], lengths, batch["token_lengths"])
+
+    def logits(self, batch: dict[str, Any]) -> Tensor:
+        """Logits (n, V) of the lattice's cells, padding left out."""
+        logits, _, lengths = self._outputs(batch)
+        return logits[_cells(logits, lengths, batch["token_lengths"])]
+
+    def position_weights(self, batch: dict[str, Any]) -> Tensor:
+        """How likely each of those cells is visited by an alignment of the transcript, (n,)."""
+        with torch.no_grad():
+            logits, _, lengths = self._outputs(batch)
+            visited = cell_posteriors(logits, batch["tokens"], lengths, batch["token_lengths"])
+            return visited[_cells(logits, lengths, batch["token_lengths"])]
+
+    def observed(self, batch: dict[str, Any]) -> None:
+        """A cell has no single label that followed."""
+        return
+
+    def row_borders(self) -> dict[str, tuple[int, ...]]:
+        """Sentencepiece units are not sorted by frequency."""
+        return {}
+
+    def _outputs(self, batch: dict[str, Any]) -> tuple[Tensor, Tensor, Tensor]:
+        found: tuple[Tensor, Tensor, Tensor] = self.model(batch["features"], batch["feature_lengths"], batch["tokens"])
+        return found
+
+    # -- training --
 
     def training_step(self, batch: dict[str, Any], index: int) -> Tensor:
         loss = self._loss(batch)
@@ -77,10 +116,30 @@ class RnntModule(TaskModule):
         width = architecture.vocabulary + architecture.joiner_units
         dtype = torch.float32 if self.training_config.precision == "32-true" else torch.bfloat16
         check_joint_memory(len(tokens), frames_out, tokens.shape[1], width, dtype=dtype, device=features.device)
-        logits, frames, lengths = self.model(features, batch["feature_lengths"], tokens)
-        loss = rnnt_loss_from_logits(logits, tokens, lengths, batch["token_lengths"], overwrite_logits=True)
+        logits, frames, lengths = self._outputs(batch)
+        teaching = self.teacher is not None and self.training
+        extra = self._divergence(batch, logits, lengths) if teaching else 0.0
+        loss = extra + rnnt_loss_from_logits(
+            logits, tokens, lengths, batch["token_lengths"], overwrite_logits=not teaching
+        )
         if self.ctc_head is None:
             return loss
         log_probs = self.ctc_head(frames).float().log_softmax(-1).transpose(0, 1)  # (T', N, V)
         ctc = F.ctc_loss(log_probs, tokens, lengths, batch["token_lengths"], reduction="none", zero_infinity=True)
         return loss + self._ctc * ctc.mean()
+
+    def _divergence(self, batch: dict[str, Any], logits: Tensor, lengths: Tensor) -> Tensor:
+        """Weighted divergence from the teacher, in the cells that its own alignments visit."""
+        assert self.teacher is not None
+        taught = self.teacher.model(batch["features"], batch["feature_lengths"], batch["tokens"])[0]
+        visited = cell_posteriors(taught, batch["tokens"], lengths, batch["token_lengths"])
+        settings = self.distillation
+        return settings.weight * distillation(taught, logits, settings.temperature, visited)
+
+
+def _cells(logits: Tensor, lengths: Tensor, token_lengths: Tensor) -> Tensor:
+    """Cells of the lattice inside each utterance, bool (N, T', U+1)."""
+    frames = torch.arange(logits.shape[1], device=logits.device)[:, None]
+    positions = torch.arange(logits.shape[2], device=logits.device)
+    inside: Tensor = (frames < lengths[:, None, None]) & (positions <= token_lengths[:, None, None])
+    return inside

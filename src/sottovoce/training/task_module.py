@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol
 
 import lightning.pytorch as pl
 import torch
 from torch import nn
 
-from sottovoce.training.config import PhaseConfig, TrainingConfig
+from sottovoce.losses import Teacher
+from sottovoce.training.config import DistillationConfig, PhaseConfig, TrainingConfig
 
 
 class TaskModule(pl.LightningModule):
@@ -23,6 +25,13 @@ class TaskModule(pl.LightningModule):
         super().__init__()
         self.training_config = training
         self.phase = phase
+        self.teacher: Teacher | None = None
+        self.distillation = DistillationConfig()
+
+    def learn_from(self, model: nn.Module, settings: DistillationConfig) -> None:
+        """From now on training adds the divergence from ``model``, of which a frozen copy is kept beside the module."""
+        self.teacher = Teacher(model)
+        self.distillation = settings
 
     def configure_optimizers(self) -> Any:
         """AdamW with the phase's warm-up and cosine."""
@@ -44,6 +53,9 @@ class PhaseData(Protocol):
 
     def num_batches(self, epochs: int = 1, devices: int = 1) -> int:
         """Training batches that each of ``devices`` processes sees in the first ``epochs`` epochs."""
+
+    def sample(self, split: str, count: int, seed: int = 0) -> Sequence[Any]:
+        """``count`` utterances or sentences of a split drawn at random, not augmented, in batches."""
 
 
 def rate(step: int, total: int, phase: PhaseConfig) -> float:

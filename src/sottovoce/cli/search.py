@@ -1,0 +1,164 @@
+"""``sottovoce search``: which bits each matrix of a trained run gets."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from sottovoce.cli.progress import progress_bar
+from sottovoce.errors import ConfigError
+from sottovoce.packed import GROUPINGS
+from sottovoce.quant import BandSpec
+from sottovoce.quant.spec import KINDS
+from sottovoce.search import NAS, SensitivityTable, clusters, search_architecture, sensitivity
+from sottovoce.search.clustering import LEVELS
+from sottovoce.search.drawing import bits_of_layers
+from sottovoce.search.measuring import sized, widths_of
+from sottovoce.training.allocator import keep_freed_memory
+from sottovoce.training.searching import SearchInputs, search_inputs
+
+_UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+class Metric(StrEnum):
+    """What a width is judged by."""
+
+    kl = "kl"
+    hessian = "hessian"
+    nas = "nas"
+
+
+def search(
+    run: Annotated[Path, typer.Argument(help="A run folder made by 'sottovoce train'.")],
+    metric: Annotated[Metric, typer.Option(help="What a width is judged by.")] = Metric.kl,
+    bits: Annotated[str, typer.Option(help="Widths to choose from.")] = "1,2,4,8",
+    average_bits: Annotated[float | None, typer.Option(help="Most bits a weight, on average.")] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(help="Most bytes of the model, everything but the tokenizer counted: 1.3MB, 900KiB.")
+    ] = None,
+    min_bits: Annotated[int, typer.Option(min=1, max=8, help="No fewer for any cluster.")] = 1,
+    by: Annotated[str, typer.Option(help=f"Clusters: {', '.join(LEVELS)}.")] = "gate",
+    rows: Annotated[
+        list[str] | None,
+        typer.Option(help="Bands of rows as clusters of their own: WEIGHT=BORDER,...; repeatable."),
+    ] = None,
+    kind: Annotated[str, typer.Option(help=f"Levels: {', '.join(KINDS)}.")] = "uniform",
+    grouping: Annotated[str, typer.Option(help=f"One scale for each: {', '.join(GROUPINGS)}.")] = "row",
+    utterances: Annotated[int, typer.Option(min=1, help="Training utterances to measure on.")] = 32,
+    probes: Annotated[int, typer.Option(min=1, help="Draws for the Hessian's trace.")] = 16,
+    steps: Annotated[int, typer.Option(min=1, help="Gradients of the architecture search.")] = 200,
+    data: Annotated[Path | None, typer.Option(help="Prepared data; by default the run's own.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the plan goes; by default RUN/plan.json.")] = None,
+    picture: Annotated[Path | None, typer.Option("--plot", help="Draw the sensitivities and the front here.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and the draws.")] = 0,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
+) -> None:
+    """Choose the bits of each matrix within a budget and write `RUN/plan.json` for `sottovoce compress --plan`.
+
+    Sensitivities are kept in `RUN/search`, so that an interrupted search goes on and another budget costs nothing.
+
+    Example: `sottovoce search runs/fsdd --metric hessian --average-bits 2.5`
+    """
+    if average_bits is None and max_bytes is None:
+        raise ConfigError("a budget is needed: --average-bits, --max-bytes or both")
+    most = None if max_bytes is None else parse_bytes(max_bytes)
+    borders, widths, levels = parse_rows(rows or []), parse_bits(bits), BandSpec(8, kind, grouping)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    keep_freed_memory()
+    inputs = search_inputs(run, data=data, utterances=utterances, seed=seed)
+    options: dict[str, Any] = {
+        "bits": widths,
+        "by": by,
+        "rows": {**inputs.module.row_borders(), **borders},
+        "levels": levels,
+        "fields": inputs.fields,
+    }
+    found = clusters(inputs.module.model, by, options["rows"])
+    sized(inputs.module.model, found, widths_of(widths, None), levels, inputs.fields).check_budget(
+        average_bits, most, min_bits
+    )
+    options |= {"by": found, "rows": None}
+    with progress_bar(Console(stderr=True), metric.value) as update:
+        options["progress"] = update
+        if metric is Metric.nas:
+            settings = NAS(steps=steps, seed=seed)
+            table = search_architecture(
+                inputs.module.model, inputs.batches, inputs.module.loss, settings=settings, **options
+            )
+        else:
+            options |= {"probes": probes, "seed": seed, "cache": run / "search"}
+            table = _measured(inputs, metric.value, options)
+    _write(table, run, out or run / "plan.json", average_bits, most, min_bits, picture)
+
+
+def _measured(inputs: SearchInputs, metric: str, options: dict[str, Any]) -> SensitivityTable:
+    module = inputs.module
+    return sensitivity(
+        module.model,
+        inputs.batches,
+        metric,
+        logits=module.logits,
+        loss=module.loss,
+        position_weights=module.position_weights,
+        **options,
+    )
+
+
+def _write(
+    table: SensitivityTable,
+    run: Path,
+    out: Path,
+    average_bits: float | None,
+    max_bytes: int | None,
+    min_bits: int,
+    picture: Path | None,
+) -> None:
+    choice = table.choose(average_bits=average_bits, max_bytes=max_bytes, min_bits=min_bits)
+    try:
+        table.save(run / "sensitivity.json")
+        choice.plan.save(out)
+    except OSError as error:
+        raise ConfigError(f"{out}: the plan cannot be written ({error.strerror})") from error
+    if picture is not None:
+        table.plot(picture)
+    console = Console(highlight=False)
+    console.print(bits_of_layers(table, choice))
+    ratio = 4 * table.parameters / choice.model_bytes
+    console.print(f"{out}: at most {choice.model_bytes:,} bytes, {ratio:.1f}x smaller than float32", soft_wrap=True)
+
+
+def parse_bytes(text: str) -> int:
+    """``1.3MB``, ``900KiB``, ``4000`` as bytes. Raises ConfigError for anything else."""
+    found = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmg]i?)?b?\s*", text, re.IGNORECASE)
+    if not found:
+        raise ConfigError(f"--max-bytes {text}: expected a size like 1.3MB, 900KiB or 4000")
+    return int(float(found[1]) * _UNITS[(found[2] or "").lower()])
+
+
+def parse_bits(text: str) -> list[int]:
+    """``1,2,4`` as numbers. Raises ConfigError for anything else."""
+    try:
+        return [int(item) for item in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--bits {text}: expected whole numbers with commas between") from None
+
+
+def parse_rows(items: list[str]) -> dict[str, list[int]]:
+    """``output.weight=1000,4000`` as borders by weight. Raises ConfigError for anything else."""
+    found = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        try:
+            if not (name and equals):
+                raise ValueError
+            found[name] = [int(border) for border in text.split(",")]
+        except ValueError:
+            raise ConfigError(f"--rows {item}: expected WEIGHT=BORDER,... as in output.weight=1000") from None
+    return found
