@@ -38,7 +38,7 @@ def test_a_recognizer_with_bits_by_gate_runs_as_its_weights_say(seed: int, tmp_p
     features, lengths = rng.normal(0, 1, (2, 40, 8)).astype(np.float32), np.array([40, 31])
     reference = PackedRnnt(loaded)
     frames, counts = reference.encode(features, lengths)
-    exact = PackedRnnt(loaded, float_activations=True).encode(features, lengths)[0]
+    exact = PackedRnnt(loaded, arithmetic="float").encode(features, lengths)[0]
     with torch.no_grad():
         expected = model.encoder(torch.from_numpy(features), torch.from_numpy(lengths))[0].numpy()
     assert np.allclose(exact[0], expected[0], atol=1e-4)

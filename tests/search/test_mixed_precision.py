@@ -13,6 +13,7 @@ import sottovoce as sv
 from sottovoce.packed import file_sizes
 from sottovoce.quant import BitPlan
 
+pytestmark = pytest.mark.slow
 VOCABULARY, WIDTH = 1000, 48
 
 

@@ -154,22 +154,20 @@ def _feasible(omega: Floats, budgets: Sequence[Budget], options: Options) -> Int
 
 def _filled(omega: Floats, budgets: Sequence[Budget], options: Options, choice: Integers) -> Integers:
     """What is left of the budgets spent on single changes, the largest fall of omega first."""
-    rows = np.arange(len(omega))
-    refused = ~options
+    rows, usable = np.arange(len(omega)), options.copy()
     while True:
-        gain = np.where(refused, 0.0, omega[rows, choice][:, None] - omega)
-        for budget in budgets:  # what cannot fit, whatever is joined
-            left = budget.most - budget.spent(choice) + budget.margins()[:, None]
-            gain[budget.cost - _pick(budget.cost, choice)[:, None] > left] = 0.0
+        gain = np.where(usable, omega[rows, choice][:, None] - omega, 0.0)
+        for budget in budgets:
+            more = budget.cost - _pick(budget.cost, choice)[:, None]
+            gain[more > budget.most - budget.spent(choice)] = 0.0
         c, b = np.unravel_index(int(gain.argmax()), gain.shape)
         if gain[c, b] <= 0:
             return choice
         trial = choice.copy()
         trial[c] = b
         if _fits(trial, budgets):
-            choice, refused = trial, ~options
-        else:
-            refused[c, b] = True
+            choice = trial
+        usable[c, b] = False  # taken, or a join is lost that makes it too dear
 
 
 def _solve(omega: Floats, budgets: Sequence[Budget], options: Options, known: Integers | None) -> Integers | None:
