@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -146,6 +147,7 @@ def _draw(parameters: list[torch.nn.Parameter], distribution: str, seed: int, pr
 def _twice_differentiable() -> Iterator[None]:
     """Without the fused kernels (cuDNN and oneDNN LSTMs, flash attention) that have no second derivative."""
     with (
+        warnings.catch_warnings(action="ignore", category=UserWarning),  # of TF32 on hardware that is not here
         torch.backends.mkldnn.flags(enabled=False),
         torch.backends.cudnn.flags(enabled=False),
         sdpa_kernel(SDPBackend.MATH),
