@@ -75,7 +75,7 @@ def _note_and_fail(job: Job, data: Path, split: str) -> None:
         file.write(job.folder.name + "\n")
     if job.folder.name == "fp32":
         raise ConfigError("this arm fails")
-    time.sleep(60)
+    time.sleep(600)
 
 
 def test_one_failed_arm_ends_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_one_failed_arm_ends_the_command(tmp_path: Path, monkeypatch: pytest.Mon
     recipe = parse_recipe({"name": "x"}, "t")
     with pytest.raises(ConfigError, match="this arm fails"):
         compare(recipe, tmp_path, Run(tmp_path / "base"), tmp_path, default_arms(recipe.compression))
-    assert time.monotonic() - begin < 40  # a worker that waited for its arm would take a minute
+    assert time.monotonic() - begin < 500  # a worker that waited for its arm would take ten minutes
     assert len((tmp_path / "started").read_text().splitlines()) <= 3
 
 
