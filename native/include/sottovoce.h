@@ -50,7 +50,7 @@ typedef struct sottovoce_endpoint_rule {
 
 /* Fill it in with sottovoce_options_init, then change what is to be different. */
 typedef struct sottovoce_options {
-  size_t size;         /* of this struct, so that it can grow */
+  size_t size;         /* of this struct in the program's header */
   int32_t method;      /* SOTTOVOCE_GREEDY or SOTTOVOCE_BEAM */
   int32_t beam;        /* hypotheses of a beam search */
   int32_t max_symbols; /* tokens a frame at most; 1 for a beam search */

@@ -102,15 +102,15 @@ def test_bench_against_peers(run, model: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_one_line(run, model: Path, tmp_path: Path) -> None:
-    for arguments in (
-        ("bench", tmp_path / "none.safetensors"),
-        ("bench", model, "--threads", 1000),
-        ("bench", model, "--against", "torch-int9"),
-        ("bench", model, "--against", "torch-int8,"),
-        ("bench", model, "--frames", 2, "--json", tmp_path / "no" / "folder.json"),
+    for arguments, message in (
+        (("bench", tmp_path / "none.safetensors"), "none.safetensors"),
+        (("bench", model, "--threads", 1000), "error: num_threads: expected 1 to 256, found 1000"),
+        (("bench", model, "--against", "torch-int9"), "torch-int9"),
+        (("bench", model, "--against", "torch-int8,"), "torch-int8"),
+        (("bench", model, "--frames", 2, "--json", tmp_path / "no" / "folder.json"), "there is no such folder"),
     ):
         code, _, err = run(*arguments)
-        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
+        assert code == 2 and err.startswith("error: ") and err.count("\n") == 1 and message in err, err
 
 
 def test_a_described_device_is_computed_beside_eight_bits(run, model: Path, tmp_path: Path) -> None:

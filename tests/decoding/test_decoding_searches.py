@@ -184,7 +184,8 @@ def test_rows_of_plain_states() -> None:
     ("options", "message"),
     [
         ({"method": "viterbi"}, "method must be"),
-        ({"method": "beam", "beam": 0}, "beam must be at least 1, found 0"),
+        ({"method": "beam", "beam": 1001}, "beam must be a whole number from 1 to 1000, found 1001"),
+        ({"method": "beam", "beam": 0}, "beam must be a whole number from 1 to 1000, found 0"),
         ({"method": "beam", "max_symbols": 2}, "max_symbols must be 1, found 2"),
         ({"max_symbols": 0}, "max_symbols must be at least 1, found 0"),
         ({"blank_penalty": math.nan}, "blank_penalty must be a finite number"),

@@ -123,7 +123,7 @@ def test_shipped_devices_are_valid_and_name_their_sources() -> None:
 
 def test_mistakes_name_file_and_key(tmp_path: Path) -> None:
     for change, message in (
-        ({"clock_hz": 0}, r"spec: clock_hz: Input should be greater than 0, found 0"),
+        ({"clock_hz": 0}, r"spec: clock_hz: Input should be greater than or equal to 1, found 0"),
         ({"clock_hz": "fast"}, r"spec: clock_hz: .*number.*found 'fast'"),
         ({"on_chip_bytes": 1.5}, r"spec: on_chip_bytes: .*found 1.5"),
         ({"pj_per_mac": float("nan")}, r"spec: pj_per_mac: .*finite.*"),

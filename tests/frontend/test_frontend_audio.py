@@ -65,3 +65,14 @@ def test_a_flac_file_cut_short_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DataError, match=r"cut\.flac"):
         read_audio(path)
+
+
+def test_a_header_without_a_length_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "streamed.flac"
+    soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 3_200), 16_000)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0  # STREAMINFO: the count of samples is 36 bits
+    content[22:26] = bytes(4)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"streamed\.flac: its header does not say how long it is"):
+        read_audio(path)

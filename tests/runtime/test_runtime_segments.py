@@ -136,6 +136,12 @@ def test_fifty_streams_with_ragged_chunks_are_each_as_alone(options: dict[str, A
     assert len({result.text for result in alone}) > 25
 
 
+def test_a_stream_of_another_recognizer_is_refused() -> None:
+    stream = Recognizer(MODEL).create_stream()
+    with pytest.raises(DataError, match="another recognizer"):
+        Recognizer(MODEL).decode_stream(stream)
+
+
 def test_a_stream_given_twice_is_refused() -> None:
     recognizer = Recognizer(MODEL)
     stream = recognizer.create_stream()

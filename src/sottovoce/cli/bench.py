@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sottovoce.cli.device import device_report, show_device
+from sottovoce.cli.outputs import check_folder
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bench import Bench, Latency, PathSpeed, bench_paths
 from sottovoce.evaluation.bench import bench as measure
@@ -51,8 +52,7 @@ def bench(
 
         sottovoce bench model.safetensors --device ethos-u55-256
     """
-    if json_file is not None and not json_file.absolute().parent.is_dir():
-        raise ConfigError(f"{json_file}: cannot be written: there is no such folder")
+    check_folder(json_file)
     if device is not None:
         if kernels or against:
             raise ConfigError("--device computes, and times nothing: it does not go with --kernels or --against")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.perplexity import Ngram, corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.decoding.search import Method
 from sottovoce.errors import ConfigError
@@ -72,6 +73,7 @@ def evaluate(
 
         sottovoce evaluate runs/fsdd --data fsdd-data --split dev --blank-penalties 0,0.5,1,1.5,2
     """
+    check_folder(hypotheses, scores)
     file, own_data, recipe = _opened(model)
     data = data or own_data
     if data is None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sottovoce.cli.live import at_the_speed_of_sound, live_results, microphone, pieces, show
-from sottovoce.decoding.endpoint import DEFAULT_RULES
+from sottovoce.decoding.endpoint import DEFAULT_RULES, EndpointRule
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.frontend.audio import read_audio
 from sottovoce.runtime import EndpointRules, Recognizer, Result, Stream
@@ -72,7 +72,8 @@ def transcribe(
     subfolders, in order of name. A line of the hotwords file may end in a score of its own, as in "some phrase :2.5".
 
     With --stream or --microphone, one line an utterance: name, start in seconds, text; on a terminal, the text so far
-    is shown while it is spoken, and with --json each change of it is an object. Ctrl-c ends the microphone.
+    is shown while it is spoken, and with --json each change of it is an object. Ctrl-c ends the microphone. A file that
+    cannot be read is named on the error stream; the others go on, and the exit code is 2.
 
     Examples:
 
@@ -97,20 +98,25 @@ def transcribe(
         hotwords=_read_lines(hotwords) if hotwords else (),
         hotwords_score=hotwords_score,
         endpoint=EndpointRules(
-            replace(DEFAULT_RULES.rule1, min_trailing_silence=rule1_min_trailing_silence),
-            replace(DEFAULT_RULES.rule2, min_trailing_silence=rule2_min_trailing_silence),
-            replace(DEFAULT_RULES.rule3, min_utterance_length=rule3_min_utterance_length),
+            _rule("rule1", min_trailing_silence=rule1_min_trailing_silence),
+            _rule("rule2", min_trailing_silence=rule2_min_trailing_silence),
+            _rule("rule3", min_utterance_length=rule3_min_utterance_length),
         ),
         num_threads=threads,
     )
     if from_microphone:
         with microphone() as (rate, chunks):
             show("microphone", live_results(recognizer, rate, chunks), _as_dict if as_json else None)
-    elif stream:
+        return
+    refused = list[DataError]()
+    if stream:
         for path in files:
-            _stream_file(recognizer, path, realtime, as_json)
+            with _noted(refused):
+                _stream_file(recognizer, path, realtime, as_json)
     else:
-        _transcribe_files(recognizer, files, nbest, as_json)
+        _transcribe_files(recognizer, files, nbest, as_json, refused)
+    if refused:
+        raise typer.Exit(2)
 
 
 def _check_input(audio: list[Path] | None, from_microphone: bool, realtime: bool, stream: bool) -> None:
@@ -120,9 +126,17 @@ def _check_input(audio: list[Path] | None, from_microphone: bool, realtime: bool
         raise ConfigError("--realtime needs --stream")
 
 
+def _rule(name: str, **changes: float) -> EndpointRule:
+    rule: EndpointRule = getattr(DEFAULT_RULES, name)
+    try:
+        return replace(rule, **changes)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
 def _read_lines(path: Path) -> list[str]:
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: expected a text file of hotwords ({error})") from None
 
@@ -135,23 +149,24 @@ def _stream_file(recognizer: Recognizer, path: Path, realtime: bool, as_json: bo
         show(str(path), results, _as_dict if as_json else None)
 
 
-def _transcribe_files(recognizer: Recognizer, files: list[Path], nbest: int, as_json: bool) -> None:
-    for batch in _batches(recognizer, files):
+def _transcribe_files(
+    recognizer: Recognizer, files: list[Path], nbest: int, as_json: bool, refused: list[DataError]
+) -> None:
+    for batch in _batches(recognizer, files, refused):
         recognizer.decode_streams([stream for _, stream in batch])
         for path, stream in batch:
             for line in _lines(path, recognizer.get_nbest(stream)[:nbest], nbest, as_json):
                 typer.echo(line)
 
 
-def _batches(recognizer: Recognizer, files: list[Path]) -> Iterator[list[tuple[Path, Stream]]]:
-    """Streams that hold whole files, some at a time; those before a file that cannot be read are not lost."""
+def _batches(
+    recognizer: Recognizer, files: list[Path], refused: list[DataError]
+) -> Iterator[list[tuple[Path, Stream]]]:
+    """Streams that hold whole files, some at a time; a file that cannot be read does not end those after it."""
     batch: list[tuple[Path, Stream]] = []
     for path in files:
-        try:
+        with _noted(refused):
             batch.append((path, _read_stream(recognizer, path)))
-        except DataError:
-            yield batch
-            raise
         if len(batch) == _BATCH:
             yield batch
             batch = []
@@ -165,6 +180,15 @@ def _read_stream(recognizer: Recognizer, path: Path) -> Stream:
         stream.accept_waveform(rate, samples)
     stream.input_finished()
     return stream
+
+
+@contextmanager
+def _noted(refused: list[DataError]) -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:
+        typer.echo(f"error: {error}", err=True)
+        refused.append(error)
 
 
 @contextmanager

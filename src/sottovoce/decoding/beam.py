@@ -23,6 +23,8 @@ from sottovoce.errors import ConfigError
 Scores = NDArray[np.float64]
 Keys = NDArray[np.uint64]
 
+_MOST = 1_000  # hypotheses: totals are (beam, vocabulary), and comparisons (beam, beam)
+
 
 @dataclass(frozen=True)
 class BeamState:
@@ -91,7 +93,7 @@ class Beam:
 
     Utterances started with hotwords get their bonus with each token, before the best are chosen; what is credited for a
     match under way counts in the beam, not in results. With beam=1 and no hotwords this is greedy search with one
-    symbol a frame. Raises ConfigError for a beam below 1 or a penalty that is not finite.
+    symbol a frame. Raises ConfigError for a beam outside 1 to 1,000 or a penalty that is not finite.
     """
 
     beam: int = 4
@@ -100,8 +102,8 @@ class Beam:
 
     def __post_init__(self) -> None:
         check_blank_penalty(self.blank_penalty)
-        if self.beam < 1:
-            raise ConfigError(f"beam must be at least 1, found {self.beam}")
+        if isinstance(self.beam, bool) or not isinstance(self.beam, int) or not 1 <= self.beam <= _MOST:
+            raise ConfigError(f"beam must be a whole number from 1 to {_MOST}, found {self.beam!r}")
 
     def start(self, model: Transducer, n: int) -> BeamState:
         """The state of n utterances before their first frame."""

@@ -29,7 +29,7 @@ class GreedyState:
 
 def check_blank_penalty(blank_penalty: float) -> None:
     """Raises ConfigError unless the penalty is a finite number."""
-    if not np.isfinite(blank_penalty):
+    if not abs(blank_penalty) <= np.finfo(np.float32).max:
         raise ConfigError(f"blank_penalty must be a finite number, found {blank_penalty}")
 
 

@@ -18,7 +18,7 @@ from sottovoce.errors import ConfigError
 from sottovoce.evaluation.cold import ColdStart, cold_start
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.runtime import KernelChoice, ModelInput, NativeRnnt, PackedRnnt, choose_kernel, make_network
-from sottovoce.runtime.kernels import NUMPY, compiled_path
+from sottovoce.runtime.kernels import NUMPY, check_threads, compiled_path
 from sottovoce.runtime.native import NotPackedError
 from sottovoce.runtime.network import Network
 
@@ -89,6 +89,7 @@ def bench(path: Path, *, num_threads: int = 1, frames: int = 500) -> Bench:
     cannot run, ConfigError for options that cannot be used.
     """
     _check_frames(frames)
+    check_threads(num_threads)
     model, cold = load_model(path), cold_start(path, num_threads=num_threads)
     network = make_network(model, num_threads=num_threads)
     run = _stepper(network)

@@ -11,6 +11,8 @@ from sottovoce.frontend.resample import LinearResampler
 from sottovoce.frontend.settings import FeatureSettings
 from sottovoce.frontend.values import checked_samples
 
+_PIECE = 65_536  # samples
+
 
 def fbank(samples: ArrayLike, settings: FeatureSettings) -> NDArray[np.float32]:
     """Features (T, bins) float32 of ``samples`` (S,) float32 in [-1, 1] at ``settings.sample_rate``.
@@ -86,8 +88,9 @@ class StreamingFbank:
             raise DataError(f"one sample rate a stream: it began at {self._rate} Hz, now {sample_rate} Hz was given")
 
     def _feed(self, samples: NDArray[np.float32]) -> None:
-        if len(samples):
-            self._fbank.accept_waveform(float(self.settings.sample_rate), samples.tolist())
+        for start in range(0, len(samples), _PIECE):  # the binding takes lists: a whole recording would not fit
+            piece = samples[start : start + _PIECE].tolist()
+            self._fbank.accept_waveform(float(self.settings.sample_rate), piece)
 
 
 def _options(settings: FeatureSettings) -> knf.FbankOptions:

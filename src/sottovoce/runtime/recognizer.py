@@ -106,7 +106,7 @@ class Recognizer:
         Raises ConfigError for hotwords that cannot be used.
         """
         search = self._search_for(hotwords) if hotwords else self._search
-        return Stream(self.input, self.network.encoder_start(1), search.start(self.network, 1))
+        return Stream(self, self.input, self.network.encoder_start(1), search.start(self.network, 1))
 
     def _search_for(self, hotwords: str | Sequence[str]) -> Search:
         phrases = read_hotwords([*self._hotwords, *hotword_lines(hotwords)], self.tokenizer, self._hotwords_score)
@@ -118,16 +118,18 @@ class Recognizer:
         return output_frames(stream.decoded + stream.pending) > output_frames(stream.decoded)
 
     def decode_stream(self, stream: Stream) -> None:
-        """Decode all that is pending."""
+        """Decode all that is pending: give sound in short pieces where endpoints are to be seen between them."""
         self.decode_streams([stream])
 
     def decode_streams(self, streams: Sequence[Stream]) -> None:
         """Decode all that is pending in each of the streams, all different, in batches.
 
-        Raises DataError where a stream is given twice.
+        Raises DataError where a stream is given twice, or is of another recognizer.
         """
         if len({id(stream) for stream in streams}) < len(streams):
             raise DataError("streams: one is given twice")
+        if any(stream.recognizer is not self for stream in streams):
+            raise DataError("streams: one was created by another recognizer")
         while groups := _alike([stream for stream in streams if stream.pending]):
             for count, group in groups:
                 self._decode_group(group, count)

@@ -20,7 +20,9 @@ class Stream:
     Nothing is appended at the end: the frames are those of the whole input, so streaming gives the offline result.
     """
 
-    def __init__(self, model_input: ModelInput, encoder: State, search: Any) -> None:
+    def __init__(self, recognizer: object, model_input: ModelInput, encoder: State, search: Any) -> None:
+        self.recognizer = recognizer
+        """Who created it, and alone can decode it."""
         self.encoder = encoder
         self.search = search
         self.decoded = 0
