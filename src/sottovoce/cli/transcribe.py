@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -127,9 +127,9 @@ def _check_input(audio: list[Path] | None, from_microphone: bool, realtime: bool
 
 
 def _rule(name: str, **changes: float) -> EndpointRule:
-    rule: EndpointRule = getattr(DEFAULT_RULES, name)
+    values: dict[str, Any] = {**asdict(getattr(DEFAULT_RULES, name)), **changes}
     try:
-        return replace(rule, **changes)
+        return EndpointRule(**values)
     except ConfigError as error:
         raise ConfigError(f"{name}: {error}") from None
 
