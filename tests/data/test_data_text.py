@@ -175,11 +175,47 @@ def test_plain_text_from_a_file_or_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "d" / "train.txt", "a b\n")
     with pytest.raises(DataError, match=r"expected dev\.txt here"):
         read_text("text", tmp_path / "d")
-    write(tmp_path / "d" / "dev.txt.gz", "b a\n")
-    assert read_text("text", tmp_path / "d").split("dev")[0].sentences == ("b a",)
+    write(tmp_path / "d" / "dev.txt.gz", "b a\nb\n")
+    assert read_text("text", tmp_path / "d").split("dev")[0].sentences == ("b a", "b")
     (tmp_path / "d" / "train.txt").write_bytes(b"a\n\xff\n")
     with pytest.raises(DataError, match=r"train\.txt:2: expected UTF-8 text"):
         read_text("text", tmp_path / "d")
+
+
+@pytest.mark.parametrize(("name", "file"), [("text", "one.txt"), ("librispeech_text", "librispeech-lm-norm.txt")])
+def test_lines_that_normalize_alike_are_on_one_side(tmp_path: Path, name: str, file: str) -> None:
+    write(tmp_path / file, "".join(f"line {i}\n  LINE  {i} \n\nLine {i}\n" for i in range(200)))
+    spoken = {"normalization": "spoken"} if name == "text" else {}
+    found = read_text(name, tmp_path / (file if spoken else ""), {"dev_share": 0.2, **spoken})
+    train, dev = (set(found.sentences(split)) for split in ("train", "dev"))
+    assert len(train) + len(dev) == 200 and dev and not train & dev
+
+
+@pytest.mark.parametrize(
+    ("text", "share", "message"),
+    [
+        ("".join(f"line {i}\n" for i in range(20)), 1e-6, "20 lines, none fell to dev at dev_share 1e-06: raise it"),
+        ("line 1\n", 0.5, "1 lines, none fell to dev at dev_share 0.5: raise it"),
+        ("line 0\nline 1\nline 2\n", 0.4, "3 lines, 1 fell to dev, which wants 2, at dev_share 0.4: raise it"),
+        ("line 0\nline 2\n", 0.5, "2 lines, all fell to dev at dev_share 0.5: lower it"),
+        ("", 0.01, "one.txt: is empty"),
+        ("\n \n", 0.01, "one.txt: is empty"),
+    ],
+)
+def test_a_small_text_says_what_it_lacks(tmp_path: Path, text: str, share: float, message: str) -> None:
+    write(tmp_path / "one.txt", text)
+    with pytest.raises(DataError, match=message):
+        read_text("text", tmp_path / "one.txt", {"dev_share": share})
+
+
+def test_a_split_in_a_file_of_its_own_has_enough_for_figures(tmp_path: Path) -> None:
+    for split, lines in {"train": "a\n", "dev": "a\nb\n", "test": "b\n"}.items():
+        write(tmp_path / f"{split}.txt", lines)
+    with pytest.raises(DataError, match=r"test\.txt: expected 2 lines or more for figures on test, found 1"):
+        read_text("text", tmp_path)
+    write(tmp_path / "dev.txt", "\n")
+    with pytest.raises(DataError, match=r"dev\.txt: is empty"):
+        read_text("text", tmp_path)
 
 
 def test_a_prepared_folder_gives_the_same_corpus(tmp_path: Path) -> None:

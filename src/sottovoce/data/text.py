@@ -51,6 +51,10 @@ class TextCorpus:
         return digest.hexdigest()[:16]
 
 
+FEWEST = 2
+"""Sentences that figures need at least: an interval is a bootstrap over them."""
+
+
 def conversation(id: str, lines: Iterable[str], normalize: Callable[[str], str]) -> Conversation:
     """Lines normalized; those without a word are left out."""
     return Conversation(id, tuple(sentence for sentence in map(normalize, lines) if sentence))
@@ -77,13 +81,31 @@ def hold_out(items: Sequence[Conversation], count: int) -> tuple[list[Conversati
     return [c for c in items if c.id not in chosen], [c for c in items if c.id in chosen]
 
 
-def hold_out_lines(lines: Sequence[str], share: float) -> tuple[list[str], list[str]]:
-    """(train, dev) where there are no conversations: lines by the SHA-256 of their text, so that repeated lines stay
-    on one side."""
+def hold_out_lines(
+    lines: Iterable[str], normalize: Callable[[str], str], share: float, source: Path
+) -> dict[str, Conversation]:
+    """ "train" and "dev" where there are no conversations, each a stream in the order of the source: sentences by the
+    SHA-256 of their normalized text, so that those that a model sees as the same are on one side.
+
+    Raises DataError naming the source where there is no word, or where a split is too small for figures.
+    """
+    sentences = conversation(source.name, lines, normalize).sentences
+    if not sentences:
+        raise DataError(f"{source}: is empty: expected a sentence a line, found no word")
     below = int(share * 2**32)
-    drawn = [int.from_bytes(hashlib.sha256(line.encode()).digest()[:4]) < below for line in lines]
-    dev = [line for line, held in zip(lines, drawn, strict=True) if held]
-    return [line for line, held in zip(lines, drawn, strict=True) if not held], dev
+    drawn = [int.from_bytes(hashlib.sha256(sentence.encode()).digest()[:4]) < below for sentence in sentences]
+    held = sum(drawn)
+    if held < FEWEST:
+        found = f"{held} fell to dev, which wants {FEWEST}," if held else "none fell to dev"
+        raise DataError(f"{source}: {len(sentences)} lines, {found} at dev_share {share:g}: raise it")
+    if held == len(sentences):
+        raise DataError(f"{source}: {len(sentences)} lines, all fell to dev at dev_share {share:g}: lower it")
+    return {
+        split: Conversation(
+            source.name, tuple(s for s, dev in zip(sentences, drawn, strict=True) if dev == (split == "dev"))
+        )
+        for split in ("train", "dev")
+    }
 
 
 def read_lines(path: Path) -> Iterator[str]:

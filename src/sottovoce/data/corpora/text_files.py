@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sottovoce.data import options as check
 from sottovoce.data.text import (
+    FEWEST,
     Conversation,
     TextCorpus,
     assemble,
@@ -43,7 +44,8 @@ _THREE = (("train", "train"), ("dev", "valid"), ("test", "test"))
 
 
 def read_librispeech_text(source: str | Path, *, dev_share: float = 0.0005, lines: int | None = None) -> TextCorpus:
-    """``librispeech-lm-norm.txt.gz`` (OpenSLR 11), or its text, in lower case; dev is cut by the SHA-256 of its lines.
+    """``librispeech-lm-norm.txt.gz`` (OpenSLR 11), or its text, in lower case; dev is cut by the SHA-256 of its lines
+    as they are normalized.
 
     Transcripts of the corpus' own parts, where they lie beside it (``LibriSpeech/dev-clean`` and so on), are dev and
     test instead. ``lines`` takes the first so many, for the whole is 40 million.
@@ -57,9 +59,9 @@ def read_librispeech_text(source: str | Path, *, dev_share: float = 0.0005, line
     kept = [line for _, line in zip(range(most or 2**62), read_lines(file), strict=False)]
     spoken = {split: list(_chapters(place, split)) for split in ("dev", "test")}
     if all(spoken.values()):
-        return assemble("librispeech_text", "lower", {"train": [_stream(file, kept)], **spoken}, "test", place)
-    train, dev = hold_out_lines(kept, share)
-    splits = {"train": [_stream(file, train)], "dev": [_stream(file, dev)]}
+        train = [conversation(file.name, kept, lower)]
+        return assemble("librispeech_text", "lower", {"train": train, **spoken}, "test", place)
+    splits = {split: [found] for split, found in hold_out_lines(kept, lower, share, file).items()}
     return assemble("librispeech_text", "lower", splits, "dev", place)
 
 
@@ -67,8 +69,8 @@ _LM_TEXT = ("librispeech-lm-norm.txt.gz", "librispeech-lm-norm.txt")
 
 
 def read_plain_text(source: str | Path, *, normalization: str = "plain", dev_share: float = 0.01) -> TextCorpus:
-    """Any text, a sentence a line: a file, gzipped or not, from which dev is cut by the SHA-256 of its lines; or a
-    folder with ``train.txt``, ``dev.txt`` and, if there is one, ``test.txt`` (or ``.gz``).
+    """Any text, a sentence a line: a file, gzipped or not, from which dev is cut by the SHA-256 of its
+    normalized lines; or a folder with ``train.txt``, ``dev.txt`` and, if there is one, ``test.txt`` (or ``.gz``).
 
     ``normalization``: one of ``decoding.text``.
     """
@@ -76,15 +78,14 @@ def read_plain_text(source: str | Path, *, normalization: str = "plain", dev_sha
     share = check.number("dev_share", dev_share, 1e-6, 0.5)
     place = Path(source)
     if place.is_file():
-        train, dev = hold_out_lines(list(read_lines(place)), share)
-        parts: dict[str, Iterable[str]] = {"train": train, "dev": dev}
+        parts = hold_out_lines(read_lines(place), normalize, share, place)
     else:
         files = {split: _file(folder_of(place), split) for split in ("train", "dev", "test")}
         missing = next((split for split in ("train", "dev") if files[split] is None), None)
         if missing is not None:
             raise DataError(f"{place}: expected {missing}.txt here, found none")
-        parts = {split: read_lines(file) for split, file in files.items() if file is not None}
-    splits = {split: [conversation(split, lines, normalize)] for split, lines in parts.items()}
+        parts = {split: _part(file, split, normalize) for split, file in files.items() if file is not None}
+    splits = {split: [found] for split, found in parts.items()}
     return assemble("text", normalization, splits, "test" if "test" in splits else "dev", place)
 
 
@@ -95,12 +96,18 @@ def _file(folder: Path, split: str) -> Path | None:
     return next((p for name in (f"{split}.txt", f"{split}.txt.gz") if (p := folder / name).exists()), None)
 
 
+def _part(path: Path, split: str, normalize: Callable[[str], str]) -> Conversation:
+    """The split in a file of its own. Raises DataError for one without a word, or too small for figures."""
+    found = conversation(split, read_lines(path), normalize)
+    if not found.sentences:
+        raise DataError(f"{path}: is empty: expected a sentence a line, found no word")
+    if split != "train" and len(found.sentences) < FEWEST:
+        raise DataError(f"{path}: expected {FEWEST} lines or more for figures on {split}, found {len(found.sentences)}")
+    return found
+
+
 def _whole(path: Path) -> Conversation:
     return conversation(path.name, read_lines(path), plain)
-
-
-def _stream(path: Path, lines: Iterable[str]) -> Conversation:
-    return conversation(path.name, lines, lower)
 
 
 def _articles(path: Path) -> Iterator[Conversation]:
