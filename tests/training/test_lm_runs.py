@@ -194,8 +194,13 @@ def test_a_mixture_with_an_ngram_takes_its_weight_from_dev(talk: Path, base: Run
     found = json.loads(run_command("evaluate", str(base.folder), "--ngram", str(tmp_path / "lm.arpa"), "--json"))
     assert found["mixed"]["perplexity"] < 1.001 * min(found["perplexity"], found["ngram"]["perplexity"])
     assert 0 <= found["weight"] <= 1 and found["mixed"]["words"] == found["words"]
+    assert found["weight_fitted_on"] == "dev" != found["split"]
+    same, on_dev = "weight fitted on this same text", ["--ngram", str(tmp_path / "lm.arpa"), "--split", "dev"]
+    assert same in run_command("evaluate", str(base.folder), *on_dev)
+    given = run_command("evaluate", str(base.folder), *on_dev, "--weight", "0.5")
+    assert same not in given and "at weights 0.50 and 0.50" in given
     shown = run_command("evaluate", str(base.folder), "--ngram", str(tmp_path / "lm.arpa"), "--weight", "1")
-    assert f"at weights 1.00 and 0.00 {found['perplexity']:.2f}" in shown
+    assert f"at weights 1.00 and 0.00 {found['perplexity']:.2f}" in shown and same not in shown
     (tmp_path / "w").write_text("\n".join(words.entries[:-1]) + "\n")
     run_command(
         "ngram", "train", str(tmp_path / "d" / "train.txt.gz"), "--order", "2", "--vocabulary", str(tmp_path / "w"),
@@ -210,6 +215,7 @@ def test_a_mixture_with_an_ngram_takes_its_weight_from_dev(talk: Path, base: Run
     [
         (["--split", "nowhere"], "expected a split of train, dev, validation, found 'nowhere'"),
         (["--blank-penalty", "1"], "--blank-penalty is for recognizers"),
+        (["--weight", "0.3"], "--weight is the share in a mixture: expected --ngram beside it"),
         (["--context", "page"], "context: expected sentence or conversation, found 'page'"),
     ],
 )

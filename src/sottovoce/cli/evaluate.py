@@ -80,6 +80,8 @@ def evaluate(
         raise ConfigError(f"{model}: expected --data, the folder of data to run it on")
     if is_language_model(load_model(file).architecture):
         _check_lm(method, beam, blank_penalty, blank_penalties, hypotheses)
+        if weight is not None and ngram is None:
+            raise ConfigError("--weight is the share in a mixture: expected --ngram beside it")
         found = perplexity_figures(
             file,
             corpus_of(model, data),

@@ -50,7 +50,8 @@ def perplexity_figures(
     ngram: Ngram | None = None,
 ) -> dict[str, Any]:
     """Perplexity and sizes of a packed file on a split, by default the one that the corpus reports on; ``scores``: a
-    file for the log-probabilities of every token; ``ngram``: the perplexity of the mixture with it, too."""
+    file for the log-probabilities of every token; ``ngram``: the perplexity of the mixture with it, too, and in
+    ``weight_fitted_on`` the split that its weight was fitted on, None for a weight that was given."""
 
     def scored(name: str) -> list[SentenceScore]:
         return score_split(file, corpus, name, context=context, arithmetic=arithmetic, num_threads=num_threads)
@@ -69,7 +70,9 @@ def perplexity_figures(
         share = float(mixture_weights([stream(model) for model in held]).weights[0])
     beside = ngram_scores(other, vocabulary, corpus, chosen)
     mixed = summarize(mix_scores([found, beside], [share, 1 - share]))
-    return {**figures, "ngram": asdict(summarize(beside)), "mixed": asdict(mixed), "weight": share}
+    fitted = "dev" if ngram.weight is None else None
+    mixture = {"ngram": asdict(summarize(beside)), "mixed": asdict(mixed), "weight": share, "weight_fitted_on": fitted}
+    return {**figures, **mixture}
 
 
 def perplexity_sentence(figures: dict[str, Any]) -> str:
@@ -79,6 +82,8 @@ def perplexity_sentence(figures: dict[str, Any]) -> str:
     pieces = "" if f["tokens"] == f["words"] else f", {f['per_token']:.2f} a piece"
     mixed = f"; with the n-gram (alone {_interval(f['ngram'])}) " if "ngram" in f else ""
     mixed += f"at weights {f['weight']:.2f} and {1 - f['weight']:.2f} {_interval(f['mixed'])}" if mixed else ""
+    if f.get("weight_fitted_on") == f["split"]:
+        mixed += " (weight fitted on this same text)"
     return (
         f"{f['corpus']} {f['split']}: perplexity {_interval(f)}{pieces}{mixed}, 95 % intervals over {by}; "
         f"{f['words']:,} words with ends of sentences; model {f['model_bytes']:,} bytes, "
