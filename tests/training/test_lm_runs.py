@@ -143,6 +143,29 @@ def test_every_scheme_runs_on_a_language_model(talk: Path, base: Run, tmp_path: 
     assert found.perplexity < 1.3 * control.perplexity and found.words == control.words
 
 
+def test_both_closures_of_a_look_ahead_begin_from_the_same_state(
+    talk: Path, base: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recipe(data={"batch_tokens": 200, "segment": 24, "context": "conversation"})
+    options = {"form": "extragradient", "strength": [1e-3, 1e-3], "finish": None, "look_ahead": 2.0}
+    values = {"bits": 4, "scheme": "admm", "options": options, "phase": settings.compression.phase}
+    section = CompressionConfig.model_validate({**values, "distillation": {"weight": 1.0}})
+    steps: dict[int, list[tuple[object, object]]] = {}
+    original = LmModule.training_step
+
+    def seen(module: LmModule, batch: dict[str, torch.Tensor], index: int) -> torch.Tensor:
+        steps.setdefault(module.global_step, []).append((module._state, module._teacher_state))
+        return original(module, batch, index)
+
+    monkeypatch.setattr(LmModule, "training_step", seen)
+    carry_out(Job(settings, talk, base.folder, base.module, tmp_path / "arm", section, seed=0))
+    twice = [calls for calls in steps.values() if len(calls) == 2]
+    assert len(twice) == len(steps) - 1 > 5  # without multipliers the first step is a plain one
+    assert all(before is again for first, second in twice for before, again in zip(first, second, strict=True))
+    assert all(state is not None for calls in twice for state in calls[0])
+    assert len({id(calls[0][0]) for calls in twice}) == len(twice)  # and it moves on between steps
+
+
 def test_a_plan_with_bands_of_rows_is_followed(talk: Path, base: Run, tmp_path: Path) -> None:
     from sottovoce.quant import BitPlan
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,8 @@ class LmModule(TaskModule):
     ``dev_loss`` (nats a token, over all words) and ``dev_perplexity``.
 
     Batches are those of ``TextDataModule``; where they go on from the ones before, so does the model's state, without
-    a gradient.
+    a gradient. It moves on when a batch ends: a step that evaluates its closure more than once begins each time from
+    the same state, and leaves that of the first, which is the one at the weights themselves.
     """
 
     monitor: ClassVar[str] = "dev_perplexity"
@@ -37,11 +38,14 @@ class LmModule(TaskModule):
         self.model = make_lm(architecture, training.dropout)
         self._state: LstmState | None = None
         self._teacher_state: LstmState | None = None
+        self._after: LstmState | None = None
+        self._teacher_after: LstmState | None = None
         self._dev = torch.zeros(2, dtype=torch.float64)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Mean loss a token."""
-        hidden, targets = self._hidden(batch)
+        hidden, targets, after = self._hidden(batch)
+        self._after = self._after or after
         output = self.model.output
         if self.teacher is not None:
             losses = self._taught(batch, output(hidden), targets)
@@ -54,6 +58,10 @@ class LmModule(TaskModule):
         loss = losses.sum() / max(1, len(targets))
         self.log("train_loss", loss.detach(), batch_size=max(1, len(targets)), on_epoch=True, on_step=False)
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self._state, self._teacher_state = self._after, self._teacher_after
+        self._after = self._teacher_after = None
 
     # -- what a search asks: functions of a batch that change nothing; each row of it begins from nothing --
 
@@ -84,14 +92,14 @@ class LmModule(TaskModule):
     # -- dev --
 
     def on_train_epoch_start(self) -> None:
-        self._state = self._teacher_state = None
+        self._state = self._teacher_state = self._after = self._teacher_after = None
 
     def on_validation_epoch_start(self) -> None:
         self._state = None
         self._dev = torch.zeros(2, dtype=torch.float64)
 
     def validation_step(self, batch: Batch, index: int) -> None:
-        hidden, targets = self._hidden(batch)
+        hidden, targets, self._state = self._hidden(batch)
         losses = full_cross_entropy(hidden, targets, self.model.output.weight, self.model.output.bias)
         self._dev += torch.tensor([float(losses.double().sum()), len(losses)], dtype=torch.float64)
 
@@ -102,18 +110,19 @@ class LmModule(TaskModule):
         self.log("dev_perplexity", nats.exp(), prog_bar=True, rank_zero_only=False)
         self._state = None
 
-    def _hidden(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What the output layer reads at each target, (M, D), and the targets, (M,)."""
+    def _hidden(self, batch: Batch) -> tuple[Tensor, Tensor, LstmState | None]:
+        """What the output layer reads at each target, (M, D), the targets, (M,), and the state after them."""
         real = batch["targets"] != IGNORED
-        hidden, self._state = _read(self.model, batch, self._state)
-        return hidden[real], batch["targets"][real]
+        hidden, after = _read(self.model, batch, self._state)
+        return hidden[real], batch["targets"][real], after
 
     def _taught(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
         """Losses (M,) over all words, with the weighted divergence from the teacher's distributions."""
         assert self.teacher is not None
         teacher = cast(LanguageModel, self.teacher.model)
         with torch.no_grad():
-            hidden, self._teacher_state = _read(teacher, batch, self._teacher_state)
+            hidden, after = _read(teacher, batch, self._teacher_state)
+            self._teacher_after = self._teacher_after or after
             taught = teacher.output(hidden[batch["targets"] != IGNORED])
         settings = self.distillation
         extra = settings.weight * distillation(taught, logits, settings.temperature)
