@@ -255,6 +255,10 @@ def test_bad_options_of_evaluate_are_one_line(base: Run, arguments: list[str], m
         ({"model": {"type": "lstm-lm", "units": 8, "embedding": 4, "tied": True}}, "tied embeddings want units equal"),
         ({"model": {"type": "lstm-lm", "vocabulary": 9}}, "vocabulary follows from the data"),
         ({"model": MODELS["transformer"], "data": {"segment": 25}}, r"data.segment \(25\) is more than model.context"),
+        (
+            {"model": MODELS["transformer"], "data": {"segment": 23}},
+            r"trained up to data.segment \(23\).*context \(24\)",
+        ),
         ({"task": "tts"}, "task: expected rnnt or lm, found 'tts'"),
         ({"training": {"ctc": 0.3}}, r"training\.ctc"),
     ],
@@ -262,6 +266,13 @@ def test_bad_options_of_evaluate_are_one_line(base: Run, arguments: list[str], m
 def test_bad_recipes_name_the_key(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         recipe(**changes)
+
+
+def test_positions_that_need_no_training_may_go_beyond_a_segment() -> None:
+    sinusoidal = {**MODELS["transformer"], "positions": "sinusoidal"}
+    assert recipe(model=sinusoidal, data={"segment": 12}).model["context"] == 24
+    plain = recipe(model={"type": "transformer-lm"}, data={})
+    assert plain.model["context"] == plain.data.segment and plain.model["positions"] == "learned"
 
 
 def test_words_of_other_text_are_refused(talk: Path, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class TransformerLmArchitecture:
     layers: int = 2
     heads: int = 4
     feed_forward: int = 512
-    context: int = 256
+    context: int = 128
     norm: Literal["pre", "post"] = "pre"
     positions: Literal["learned", "sinusoidal"] = "learned"
     tied: bool = False

@@ -230,6 +230,11 @@ class LmRecipe(BaseRecipe):
         context = self.model.get("context")
         if context is not None and self.data.segment > context:
             raise ValueError(f"data.segment ({self.data.segment}) is more than model.context ({context})")
+        if self.model.get("positions") == "learned" and self.data.segment < context:
+            raise ValueError(
+                f"learned positions are trained up to data.segment ({self.data.segment}) and scoring reads up to "
+                f"model.context ({context}): expected them to be equal"
+            )
         return self
 
     def architecture(self, vocabulary: int) -> LmArchitecture:
