@@ -115,6 +115,27 @@ def test_what_is_fixed_stays_and_bounds_hold(seed: int) -> None:
     assert 0.5 <= tuned.weights.factors["lm"] <= 2.0 and tuned.errors <= tuned.initial_errors
 
 
+@pytest.mark.parametrize(
+    ("initial", "bounds", "message"),
+    [
+        (ScoreWeights({"acoustic": 1.0, "lm": -1.0}), {}, "expected lm to begin from 0 to 100, found -1"),
+        (ScoreWeights({"acoustic": 1.0, "lm": 3.0}), {"lm": (0.5, 2.0)}, "expected lm to begin from 0.5 to 2, found 3"),
+        (ScoreWeights({"acoustic": 1.0, "lm": 1.0}, 200.0), {}, "expected word_penalty to begin from -100 to 100"),
+    ],
+)
+def test_a_start_outside_the_bounds_is_refused(initial: ScoreWeights, bounds: dict, message: str) -> None:
+    lists, references = nbest(np.random.default_rng(0), 4, 4)
+    with pytest.raises(ConfigError, match=message):
+        tune_weights(lists, references, initial, bounds=bounds)
+
+
+def test_what_is_fixed_stays_outside_the_bounds_too() -> None:
+    lists, references = nbest(np.random.default_rng(1), 12, 6)
+    initial = ScoreWeights({"acoustic": 0.01, "lm": 150.0})
+    tuned = tune_weights(lists, references, initial, fixed=["lm"])
+    assert tuned.weights.factors["lm"] == 150.0 and tuned.errors < tuned.initial_errors
+
+
 def test_ties_go_to_the_smaller_loss() -> None:
     # One list, right at any factor above 1: the larger, the surer.
     item = NBestList("u", (NBestEntry(("x",), {"a": 1.0, "b": 0.0}), NBestEntry(("w",), {"a": 0.0, "b": 1.0})))

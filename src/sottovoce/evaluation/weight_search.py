@@ -53,15 +53,17 @@ def tune_weights(
 
     ``fixed`` names what stays ("word_penalty" too); a common factor of all weights changes no choice, so one should,
     and without ``fixed`` the first factor does. ``bounds``: lowest and highest value of a weight, 0 to 100 for factors
-    and -100 to 100 for the penalty if not given. The search starts from ``initial`` and from starts - 1 random points.
-    Raises DataError for a list without its reference, ConfigError for names or bounds that do not fit.
+    and -100 to 100 for the penalty if not given; what is fixed may lie outside. The search starts from ``initial`` and
+    from starts - 1 random points. Raises DataError for a list without its reference, ConfigError for names or bounds
+    that do not fit, and for a weight to tune that begins outside its bounds.
     """
     names = [*initial.factors, WORD_PENALTY]
     held = set(fixed or names[:1])
     limits = _limits(names, held, bounds or {})
-    features, words = _features(lists, references, names)
     begin = np.array([*initial.factors.values(), initial.word_penalty])
     free = [i for i, name in enumerate(names) if name not in held]
+    limits = _around(begin, names, free, limits)
+    features, words = _features(lists, references, names)
     rng = np.random.default_rng(seed)
     found = [
         _descend(features, weights, free, limits, rounds)
@@ -87,6 +89,17 @@ def _limits(names: Sequence[str], held: set[str], bounds: Mapping[str, tuple[flo
     if not (limits[:, 0] < limits[:, 1]).all() or not np.isfinite(limits).all():
         raise ConfigError(f"weights: expected finite bounds that rise, found {dict(bounds)}")
     return limits
+
+
+def _around(begin: Floats, names: Sequence[str], free: Sequence[int], limits: Floats) -> Floats:
+    """The limits, those of what is fixed being where it is. Raises ConfigError for a start outside of them."""
+    for i in free:
+        low, high = limits[i].tolist()
+        if not low <= begin[i] <= high:
+            raise ConfigError(f"weights: expected {names[i]} to begin from {low:g} to {high:g}, found {begin[i]:g}")
+    around = np.stack([begin, begin], axis=1)
+    around[free] = limits[free]
+    return around
 
 
 def _features(
