@@ -81,7 +81,12 @@ class ADMM:
 
     @classmethod
     def published(cls, **changes: Any) -> ADMM:
-        """The source's settings, for plain SGD at a rate of 0.001: extra-gradient, gamma 1e-3, 20 outer iterations."""
+        """The source's settings, for plain SGD at a rate of 0.001: extra-gradient, gamma 1e-3, 20 outer iterations.
+
+        One step of the method is left out: validating the quantized weights alpha * V after each outer iteration and
+        keeping the best of them. Without a finishing phase, as here, dev perplexity before the last step is that of the
+        float weights, and what is packed is the last quantized copy, whether or not it was the best on dev.
+        """
         settings = {"form": "extragradient", "strength": (1e-3, 1e-3), "finish": None}
         return cls(**{**settings, **changes})
 
