@@ -228,7 +228,9 @@ class LmRecipe(BaseRecipe):
     @model_validator(mode="after")
     def _fits(self) -> LmRecipe:
         context = self.model.get("context")
-        if context is not None and self.data.segment > context:
+        if context is None:  # an LSTM
+            return self
+        if self.data.segment > context:
             raise ValueError(f"data.segment ({self.data.segment}) is more than model.context ({context})")
         if self.model.get("positions") == "learned" and self.data.segment < context:
             raise ValueError(
