@@ -16,7 +16,9 @@ from sottovoce.cli.main import app
 from sottovoce.decoding.vocabulary import WordList, read_vocabulary
 from sottovoce.errors import ConfigError, DataError, SottovoceError
 from sottovoce.evaluation import read_scores, summarize
-from sottovoce.packed import PackedMatrix, load_model
+from sottovoce.packed import PackedMatrix, file_sizes, load_model
+from sottovoce.search import clusters
+from sottovoce.search.measuring import MID_RISE, sized
 from sottovoce.training import phases
 from sottovoce.training.arms import Job, carry_out
 from sottovoce.training.config import (
@@ -31,6 +33,7 @@ from sottovoce.training.lm_module import LmModule
 from sottovoce.training.lm_task import LmTask
 from sottovoce.training.perplexity import score_split
 from sottovoce.training.run import Run
+from sottovoce.training.searching import search_inputs
 from sottovoce.training.task import task_of
 from sottovoce.training.train import train
 
@@ -349,6 +352,37 @@ def test_a_search_finds_the_bits_of_a_language_model(talk: Path, tmp_path: Path,
     for name, bands in planned.items():
         tensor = packed.tensors[name]
         assert isinstance(tensor, PackedMatrix) and [b.bits for b in tensor.bands] == [b["bits"] for b in bands]
+
+
+@pytest.mark.parametrize("scheme", ["straight_through", "ptq"])
+def test_a_language_models_bytes_are_those_of_its_file(talk: Path, base: Run, tmp_path: Path, scheme: str) -> None:
+    inputs = search_inputs(base.folder, utterances=2)
+    assert inputs.tokenizer_bytes == len(load_model(base.model).tokenizer or b"") > 0
+    arguments = {"levels": MID_RISE, "fields": inputs.fields, "tokenizer_bytes": inputs.tokenizer_bytes}
+    table = sized(inputs.module.model, clusters(inputs.module.model), (2, 4, 8), **arguments)
+    for i, options in enumerate(([0] * len(table.clusters), [2] + [1] * (len(table.clusters) - 1))):
+        choice = table.price(options)
+        plan = json.loads(choice.plan.to_json())
+        section = CompressionConfig.model_validate({"plan": plan, "scheme": scheme, "phase": {"epochs": 1}})
+        made = carry_out(Job(recipe(), talk, base.folder, base.module, tmp_path / str(i), section, seed=0))
+        size = file_sizes(made).model_bytes
+        assert size <= choice.model_bytes <= size + 64
+
+
+def test_a_language_models_byte_budget_is_kept(talk: Path, tmp_path: Path) -> None:
+    run = train(recipe(), talk, tmp_path / "base", threads=1, progress=False)
+    inputs = search_inputs(run.folder, utterances=2)
+    arguments = {"levels": MID_RISE, "fields": inputs.fields, "tokenizer_bytes": inputs.tokenizer_bytes}
+    table = sized(inputs.module.model, clusters(inputs.module.model), (4,), **arguments)
+    most = table.price([0] * len(table.clusters)).model_bytes  # every byte of it is wanted
+    search = ["search", str(run.folder), "--max-bytes", str(most), "--bits", "4", "--by", "tensor", "--threads", "1"]
+    found = CliRunner().invoke(app, [*search, "--utterances", "2"], catch_exceptions=False)
+    assert found.exit_code == 0, found.output
+    out = tmp_path / "arm"
+    compress = ["compress", str(run.folder), "--plan", str(run.plan), "--scheme", "straight_through", "--out", str(out)]
+    made = CliRunner().invoke(app, [*compress, "--threads", "1"], catch_exceptions=False)
+    assert made.exit_code == 0, made.output
+    assert most - 64 <= file_sizes(out / "model.safetensors").model_bytes <= most
 
 
 def test_a_teacher_changes_what_is_learnt(talk: Path, base: Run, tmp_path: Path) -> None:

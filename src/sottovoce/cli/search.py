@@ -79,11 +79,11 @@ def search(
         "rows": {**inputs.module.row_borders(), **borders},
         "levels": levels,
         "fields": inputs.fields,
+        "tokenizer_bytes": inputs.tokenizer_bytes,
     }
     found = clusters(inputs.module.model, by, options["rows"])
-    sized(inputs.module.model, found, widths_of(widths, None), levels, inputs.fields).check_budget(
-        average_bits, most, min_bits
-    )
+    sizes = sized(inputs.module.model, found, widths_of(widths, None), levels, inputs.fields, inputs.tokenizer_bytes)
+    sizes.check_budget(average_bits, most, min_bits)
     options |= {"by": found, "rows": None}
     with progress_bar(Console(stderr=True), metric.value) as update:
         options["progress"] = update

@@ -53,19 +53,22 @@ def write_file(
             matrix.validate(f"tensor {name}")
         _check_arrays(arrays, matrices)
         _check_aliases(fields["aliases"], tensors)
-        stored, declared = _stored(tensors)
-        if tokenizer is not None:
-            stored[TOKENIZER] = np.frombuffer(tokenizer, np.uint8)
+        stored, declared = _stored(tensors, None if tokenizer is None else np.frombuffer(tokenizer, np.uint8))
         write_container(path, stored, {**fields, "version": VERSION, "matrices": declared})
 
 
-def stored_bytes(tensors: Mapping[str, Tensor], fields: Mapping[str, Mapping[str, Any]]) -> int:
-    """Bytes of the file that ``write_file`` would make without a tokenizer, whatever the tensors' values."""
-    stored, declared = _stored(tensors)
+def stored_bytes(
+    tensors: Mapping[str, Tensor], fields: Mapping[str, Mapping[str, Any]], tokenizer_bytes: int | None = None
+) -> int:
+    """Bytes of the file that ``write_file`` would make, whatever the values of tensors and tokenizer."""
+    blank = None if tokenizer_bytes is None else np.broadcast_to(np.zeros((), np.uint8), (tokenizer_bytes,))
+    stored, declared = _stored(tensors, blank)
     return container_bytes(stored, {**fields, "version": VERSION, "matrices": declared})
 
 
-def _stored(tensors: Mapping[str, Tensor]) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _stored(
+    tensors: Mapping[str, Tensor], tokenizer: NDArray[np.uint8] | None
+) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """The arrays that lie in the file, and what the metadata says of the matrices."""
     stored = {name: tensor for name, tensor in tensors.items() if not isinstance(tensor, PackedMatrix)}
     declared = {}
@@ -74,6 +77,8 @@ def _stored(tensors: Mapping[str, Tensor]) -> tuple[dict[str, NDArray[Any]], dic
             declared[name] = _declare(matrix)
             for k, band in enumerate(matrix.bands):
                 stored |= {f"{name}.{k}.{part}": getattr(band, part) for part in _PARTS}
+    if tokenizer is not None:
+        stored[TOKENIZER] = tokenizer
     return stored, declared
 
 

@@ -53,6 +53,7 @@ def sensitivity(
     perturbation: str = "prototype",
     seed: int = 0,
     fields: Mapping[str, Any] | None = None,
+    tokenizer_bytes: int | None = None,
     cache: str | Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SensitivityTable:
@@ -73,9 +74,10 @@ def sensitivity(
     by, rows: see ``clusters``; ``by`` may be a list of clusters, others stay float. levels: table and scales; their
     bits and rows do not count. prototypes: by bits, quantized weights by parameter name, taken in place of direct
     rounding; ``perturbation`` says whether the Hessian's error is to the ``prototype`` or of direct ``rounding``.
-    fields: the packed file's architecture, input and provenance, for its size. cache: a folder of what was found, by
-    the content of weights, batches and options, so that an interrupted search goes on. progress: called with steps done
-    and all of them.
+    fields: the packed file's architecture, input and provenance, for its size; tokenizer_bytes: the length of its
+    tokenizer, where it has one, whose entry in the header counts. cache: a folder of what was found, by the content of
+    weights, batches and options, so that an interrupted search goes on. progress: called with steps done and all of
+    them.
 
     Memory: n x V float32 logits of all batches (``kl``); the graph of two derivatives of one batch (``hessian``).
     Source: Xu et al. 2021 (arXiv 2112.11438), sections IV-A and IV-B; Dong et al. 2020 (HAWQ-V2) for the mean trace.
@@ -91,7 +93,7 @@ def sensitivity(
     if not batches or probes < 1:
         raise ConfigError(f"sensitivity wants a batch and a probe at least, found {len(batches)} and {probes}")
     found = clusters(model, by, rows) if isinstance(by, str) or callable(by) else tuple(by)
-    table = sized(model, found, widths, levels, fields)
+    table = sized(model, found, widths, levels, fields, tokenizer_bytes)
     weights = Weights(model)
     chosen = _Chosen(weights, found, widths, levels, prototypes, progress)
     with evaluating(model):
@@ -187,7 +189,12 @@ def _curvature(
 
 
 def sized(
-    model: nn.Module, found: Sequence[Cluster], widths: tuple[int, ...], levels: BandSpec, fields: Any
+    model: nn.Module,
+    found: Sequence[Cluster],
+    widths: tuple[int, ...],
+    levels: BandSpec,
+    fields: Mapping[str, Any] | None = None,
+    tokenizer_bytes: int | None = None,
 ) -> SensitivityTable:
     """A table whose sensitivities are zero: what each cluster weighs, and the file around it.
 
@@ -200,7 +207,8 @@ def sized(
         for j, width in enumerate(widths):
             spec = spec_of(levels, width)
             size[i, j] = sum(part_bytes(weights[part], part.stop - part.start, spec) for part in cluster.parts)
-    whole = model_bytes(model, plan, fields)
+    laid_out = partial(model_bytes, model, fields=fields, tokenizer_bytes=tokenizer_bytes)
+    whole = laid_out(plan)
     return SensitivityTable(
         metric="",
         clusters=tuple(found),
@@ -209,13 +217,13 @@ def sized(
         weights=np.array([weights.count(cluster) for cluster in found], np.int64),
         bytes=size,
         fixed_bytes=whole - int(size[:, -1].sum()),
-        join_bytes=_join_bytes(model, plan, whole, fields),
+        join_bytes=_join_bytes(laid_out, plan, whole),
         parameters=sum(p.numel() for p in model.parameters()),
         levels=replace(levels, start=0, stop=None),
     )
 
 
-def _join_bytes(model: nn.Module, plan: BitPlan, whole: int, fields: Any) -> int:
+def _join_bytes(laid_out: Callable[[BitPlan], int], plan: BitPlan, whole: int) -> int:
     """Bytes of the header that one band fewer saves, at least: what each weight in bands would save in one."""
     saved = []
     for name, bands in plan.weights.items():
@@ -223,7 +231,7 @@ def _join_bytes(model: nn.Module, plan: BitPlan, whole: int, fields: Any) -> int
             one = BitPlan({**plan.weights, name: (replace(bands[0], start=0, stop=None),)})
             tables = (len(bands) - 1) * level_count(bands[0])
             scales = (len(bands) - 1) * 4 * (bands[0].grouping == "tensor")
-            saved.append((whole - model_bytes(model, one, fields) - tables - scales) // (len(bands) - 1))
+            saved.append((whole - laid_out(one) - tables - scales) // (len(bands) - 1))
     return max(min(saved, default=0) - 8, 0)  # numbers of fewer digits
 
 

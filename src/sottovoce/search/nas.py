@@ -89,6 +89,7 @@ def search_architecture(
     average_bits: float | None = None,
     rounds: int = 6,
     fields: Mapping[str, Any] | None = None,
+    tokenizer_bytes: int | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SensitivityTable:
     """Probabilities of each width for each cluster; the table's sensitivities are their negative logarithms.
@@ -112,7 +113,7 @@ def search_architecture(
         raise ConfigError("prototypes are quantized already: they go with weights='fixed' only")
     found = clusters(model, by, rows) if isinstance(by, str) or callable(by) else tuple(by)
     widths = widths_of(bits, prototypes)
-    table = sized(model, found, widths, levels, fields)
+    table = sized(model, found, widths, levels, fields, tokenizer_bytes)
     searches = 1 if average_bits is None else rounds
     total = searches * (settings.steps + (settings.weight_steps if settings.weights == "pipelined" else 0))
     done = 0

@@ -27,11 +27,16 @@ def part_bytes(weight: Weight, rows: int, spec: BandSpec) -> int:
 
 
 def model_bytes(
-    model: nn.Module, plan: BitPlan, fields: Mapping[str, Any] | None = None, float_dtype: str = "float16"
+    model: nn.Module,
+    plan: BitPlan,
+    fields: Mapping[str, Any] | None = None,
+    float_dtype: str = "float16",
+    tokenizer_bytes: int | None = None,
 ) -> int:
-    """Bytes of the file that ``model`` compressed by ``plan`` is saved to, but for a tokenizer.
+    """Bytes of the file that ``model`` compressed by ``plan`` is saved to, less those of the tokenizer itself.
 
     fields: the file's architecture, input and provenance, where it has them. float_dtype: of what the plan leaves out.
+    tokenizer_bytes: the tokenizer's length, where the file has one: its entry in the header counts.
     Raises PlanError for a plan that does not fit the model.
     """
     matrices: dict[int, PackedMatrix] = {}
@@ -53,9 +58,8 @@ def model_bytes(
         else:
             dtype = stored_dtype(value.data, float_dtype if name in parameters else "float32")
             tensors[name] = np.broadcast_to(np.zeros((), dtype), tuple(value.shape))
-    return stored_bytes(
-        tensors, {"architecture": {}, "input": {}, "provenance": {}, **(fields or {}), "aliases": aliases}
-    )
+    described = {"architecture": {}, "input": {}, "provenance": {}, **(fields or {}), "aliases": aliases}
+    return stored_bytes(tensors, described, tokenizer_bytes) - (tokenizer_bytes or 0)
 
 
 def _stub(band: PlannedBand) -> Band:

@@ -17,11 +17,12 @@ from sottovoce.training.task import shipped, task_of
 
 @dataclass(frozen=True)
 class SearchInputs:
-    """What ``search`` works on: a module, batches for its functions, and the packed file's other fields."""
+    """What ``search`` works on: a module, batches for its functions, and what the packed file holds beside weights."""
 
     module: Searchable
     batches: Sequence[Any]
     fields: dict[str, Any]
+    tokenizer_bytes: int | None
 
 
 def search_inputs(run_folder: Path, *, data: Path | None = None, utterances: int = 32, seed: int = 0) -> SearchInputs:
@@ -38,4 +39,6 @@ def search_inputs(run_folder: Path, *, data: Path | None = None, utterances: int
     batches = task_of(recipe).data(data or folder, shipped(base), seed).sample("train", utterances, seed)
     provenance = {**base.provenance, "scheme": "straight_through", "bits": 1.234, "planned": True}  # as an arm's
     fields = {"architecture": dict(base.architecture), "input": dict(base.input), "provenance": provenance}
-    return SearchInputs(cast(Searchable, module), batches, fields)
+    return SearchInputs(
+        cast(Searchable, module), batches, fields, None if base.tokenizer is None else len(base.tokenizer)
+    )
