@@ -15,7 +15,8 @@ from sottovoce.cli import main as cli
 from sottovoce.cli.search import parse_bytes
 from sottovoce.packed import PackedMatrix, file_sizes, load_model
 from sottovoce.quant import BitPlan
-from sottovoce.search import SensitivityTable
+from sottovoce.search import SensitivityTable, clusters
+from sottovoce.search.measuring import MID_RISE, sized
 from sottovoce.training.config import parse_recipe
 from sottovoce.training.run import Run
 from sottovoce.training.searching import search_inputs
@@ -80,6 +81,23 @@ def test_a_recognizer_gets_its_bits_and_compression_keeps_them(
     assert packed.provenance["bits"] == pytest.approx(choice.average_bits, abs=1e-3)
     code, out, _ = run("evaluate", arm, "--data", tones, "--json")
     assert code == 0 and json.loads(out)["words"] > 0
+
+
+@pytest.mark.parametrize(("option", "bits"), [("--average-bits", 2), ("--average-bits", 5), ("--max-bytes", 4)])
+def test_an_architecture_search_uses_its_budget(run, base: Run, tmp_path: Path, option: str, bits: int) -> None:
+    budget = bits
+    if option == "--max-bytes":
+        inputs = search_inputs(base.folder, utterances=4)
+        found = clusters(inputs.module.model, "gate")
+        table = sized(inputs.module.model, found, (4,), MID_RISE, inputs.fields, inputs.tokenizer_bytes)
+        budget = table.fixed_bytes + int(table.bytes.sum())  # no bands joined
+    code, _, err = run(
+        "search", base.folder, "--metric", "nas", "--steps", 30, option, budget, "--out", tmp_path / "plan.json",
+        "--utterances", 4, "--threads", 1,
+    )  # fmt: skip
+    assert code == 0, err
+    planned = BitPlan.load(tmp_path / "plan.json").average_bits(search_inputs(base.folder, utterances=1).module.model)
+    assert bits - 0.5 < planned <= bits + (1 if option == "--max-bytes" else 1e-6)  # joined bands leave room for bits
 
 
 def test_a_byte_budget_is_kept_and_the_next_budget_is_free(run, base: Run, tmp_path: Path) -> None:

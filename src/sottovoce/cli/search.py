@@ -52,7 +52,9 @@ def search(
     grouping: Annotated[str, typer.Option(help=f"One scale for each: {', '.join(GROUPINGS)}.")] = "row",
     utterances: Annotated[int, typer.Option(min=1, help="Training utterances to measure on.")] = 32,
     probes: Annotated[int, typer.Option(min=1, help="Draws for the Hessian's trace.")] = 16,
-    steps: Annotated[int, typer.Option(min=1, help="Gradients of the architecture search.")] = 200,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Gradients of each of the architecture search's rounds, six.")
+    ] = 200,
     data: Annotated[Path | None, typer.Option(help="Prepared data; by default the run's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the plan goes; by default RUN/plan.json.")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="Draw the sensitivities and the front here.")] = None,
@@ -89,6 +91,7 @@ def search(
         options["progress"] = update
         if metric is Metric.nas:
             settings = NAS(steps=steps, seed=seed)
+            options["average_bits"] = _average_within(sizes, average_bits, most)
             table = search_architecture(
                 inputs.module.model, inputs.batches, inputs.module.loss, settings=settings, **options
             )
@@ -96,6 +99,12 @@ def search(
             options |= {"probes": probes, "seed": seed, "cache": run / "search"}
             table = _measured(inputs, metric.value, options)
     _write(table, run, out or run / "plan.json", average_bits, most, min_bits, picture)
+
+
+def _average_within(sizes: SensitivityTable, average_bits: float | None, max_bytes: int | None) -> float:
+    """The average that both budgets allow."""
+    given = [] if average_bits is None else [average_bits]
+    return min(given + ([] if max_bytes is None else [sizes.average_within(max_bytes)]))
 
 
 def _measured(inputs: SearchInputs, metric: str, options: dict[str, Any]) -> SensitivityTable:

@@ -114,6 +114,8 @@ def search_architecture(
     found = clusters(model, by, rows) if isinstance(by, str) or callable(by) else tuple(by)
     widths = widths_of(bits, prototypes)
     table = sized(model, found, widths, levels, fields, tokenizer_bytes)
+    if average_bits is not None:
+        table.check_budget(average_bits, None)
     searches = 1 if average_bits is None else rounds
     total = searches * (settings.steps + (settings.weight_steps if settings.weights == "pipelined" else 0))
     done = 0
@@ -136,14 +138,17 @@ def search_architecture(
 
 
 def _bisect(search: Callable[[float], SensitivityTable], beta: float, target: float, rounds: int) -> SensitivityTable:
-    """The search whose most probable widths average nearest to the target; a larger beta gives fewer bits."""
+    """The search that comes nearest to the target, by its most probable widths and by its best plan below the target
+    together; a larger beta gives fewer bits.
+    """
     low, high = 0.0, math.inf
     best: tuple[float, SensitivityTable] | None = None
     for _ in range(rounds):
         table = search(beta)
         found = table.price(table.omega.argmin(1).tolist()).average_bits
-        if best is None or abs(found - target) < best[0]:
-            best = abs(found - target), table
+        distance = abs(found - target) + target - table.choose(average_bits=target).average_bits
+        if best is None or distance < best[0]:
+            best = distance, table
         low, high = (beta, high) if found > target else (low, beta)
         beta = (
             math.sqrt(low * high)

@@ -127,6 +127,10 @@ class SensitivityTable:
             plan_of(self.clusters, bits, self.levels),
         )
 
+    def average_within(self, max_bytes: int) -> float:
+        """About as many bits a weight as a file of ``max_bytes`` has room for, no bands joined."""
+        return float(np.interp(max_bytes, self.fixed_bytes + self.bytes.sum(0), self.bits))
+
     def pareto(self, by: str = "bytes", min_bits: int = 1) -> list[Choice]:
         """Choices from the smallest to the least sensitive, each of them the best for its size.
 
