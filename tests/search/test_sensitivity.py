@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -226,7 +227,24 @@ def test_an_interrupted_search_goes_on_and_other_content_starts_anew(tmp_path: P
     few = sv.sensitivity(model, [tokens], "hessian", (2,), loss=loss, probes=2, cache=tmp_path)
     more = sv.sensitivity(model, [tokens], "hessian", (2,), loss=loss, probes=3, cache=tmp_path)
     again = sv.sensitivity(model, [tokens], "hessian", (2,), loss=loss, probes=2, cache=tmp_path)
-    assert len(probes) == 2 and np.array_equal(few.omega, again.omega) and not np.array_equal(few.omega, more.omega)
+    assert len(probes) == 2 + 3 and np.array_equal(few.omega, again.omega) and not np.array_equal(few.omega, more.omega)
+
+
+def test_what_was_found_for_other_functions_is_not_taken(tmp_path: Path) -> None:
+    model, tokens = trained(), sentences(4)
+
+    def agree(metric: str, **functions: Any) -> None:
+        cached = sv.sensitivity(model, [tokens], metric, (2,), probes=2, cache=tmp_path, **functions)
+        assert np.array_equal(cached.omega, sv.sensitivity(model, [tokens], metric, (2,), probes=2, **functions).omega)
+
+    ids = tokens.flatten()
+    for scale in (1.0, 100.0, -1.0):
+        agree("hessian", loss=lambda batch, scale=scale: scale * loss_of(model, batch))
+        agree("kl", logits=lambda batch, scale=scale: scale * model(batch))
+    agree("kl", position_weights=lambda batch: (torch.arange(batch.numel()) % 3).float())
+    agree("kl", observed=lambda batch: ids)
+    agree("kl", observed=lambda batch: ids.flip(0))
+    assert len(list(tmp_path.iterdir())) == 9
 
 
 def test_the_table_saves_loads_prints_and_draws(tmp_path: Path) -> None:

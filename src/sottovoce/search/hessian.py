@@ -56,7 +56,7 @@ def trace_samples(
     Source: Hutchinson 1990; Xu et al. 2021 (arXiv 2112.11438), section IV-B, has Gaussian z and 50 probes; Rademacher z
     has the lower variance. Raises ConfigError for a loss that is not finite or cannot be differentiated twice.
     """
-    parameters = list({id(weights[p].parameter): weights[p].parameter for c in clusters for p in c.parts}.values())
+    parameters = _parameters(weights, clusters)
     samples = [[0.0] * probes for _ in clusters]
     for index, batch in enumerate(batches):
         gradients: dict[int, Tensor] = {}
@@ -77,13 +77,40 @@ def trace_samples(
     return samples
 
 
+def fingerprints(
+    weights: Weights, clusters: Sequence[Cluster], batches: Sequence[Any], loss: Callable[[Any], Tensor]
+) -> list[str]:
+    """What tells one loss from another: its value on each batch and the norms of its gradients, to six digits.
+
+    Raises ConfigError for a loss that is not finite.
+    """
+    parameters = _parameters(weights, clusters)
+    found = []
+    for index, batch in enumerate(batches):
+        with _twice_differentiable():
+            value = _value(loss, batch, index)
+            gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+        found.append(" ".join(f"{float(v.detach().double().norm()):.6g}" for v in gradients) + f" {float(value):.6g}")
+    return found
+
+
+def _parameters(weights: Weights, clusters: Sequence[Cluster]) -> list[torch.nn.Parameter]:
+    return list({id(weights[p].parameter): weights[p].parameter for c in clusters for p in c.parts}.values())
+
+
+def _value(loss: Callable[[Any], Tensor], batch: Any, index: int) -> Tensor:
+    with torch.enable_grad():
+        value = loss(batch)
+    if value.numel() != 1 or not bool(value.isfinite().all()):
+        raise ConfigError(f"batch {index}: expected a loss that is one finite number, found {_short(value)}")
+    return value
+
+
 def _gradients(
     loss: Callable[[Any], Tensor], batch: Any, index: int, parameters: list[torch.nn.Parameter]
 ) -> dict[int, Tensor]:
+    value = _value(loss, batch, index)
     with torch.enable_grad():
-        value = loss(batch)
-        if value.numel() != 1 or not bool(value.isfinite().all()):
-            raise ConfigError(f"batch {index}: expected a loss that is one finite number, found {_short(value)}")
         found = torch.autograd.grad(value, parameters, create_graph=True, allow_unused=True, materialize_grads=True)
     return {id(p): g for p, g in zip(parameters, found, strict=True)}
 

@@ -20,8 +20,8 @@ from sottovoce.quant.plan import BitPlan
 from sottovoce.quant.spec import BandSpec
 from sottovoce.search.cache import Cache, content_key
 from sottovoce.search.clustering import Cluster, clusters, plan_of, spec_of
-from sottovoce.search.hessian import DISTRIBUTIONS, PRODUCTS, Trace, trace_samples
-from sottovoce.search.kl import divergence, references
+from sottovoce.search.hessian import DISTRIBUTIONS, PRODUCTS, Trace, fingerprints, trace_samples
+from sottovoce.search.kl import Reference, divergence, references
 from sottovoce.search.rounding import Prototypes, Weights, evaluating, in_place, rounded
 from sottovoce.search.sizes import model_bytes, part_bytes
 from sottovoce.search.table import SensitivityTable
@@ -76,8 +76,8 @@ def sensitivity(
     rounding; ``perturbation`` says whether the Hessian's error is to the ``prototype`` or of direct ``rounding``.
     fields: the packed file's architecture, input and provenance, for its size; tokenizer_bytes: the length of its
     tokenizer, where it has one, whose entry in the header counts. cache: a folder of what was found, by the content of
-    weights, batches and options, so that an interrupted search goes on. progress: called with steps done and all of
-    them.
+    weights, batches, options and what the functions give on the float model, so that an interrupted search goes on.
+    progress: called with steps done and all of them.
 
     Memory: n x V float32 logits of all batches (``kl``); the graph of two derivatives of one batch (``hessian``).
     Source: Xu et al. 2021 (arXiv 2112.11438), sections IV-A and IV-B; Dong et al. 2020 (HAWQ-V2) for the mean trace.
@@ -99,11 +99,16 @@ def sensitivity(
     with evaluating(model):
         if metric == "kl":
             options: dict[str, Any] = {"form": "full" if observed is None else "observed"}
-            memory = _cache(cache, model, batches, metric, options, chosen)
-            omega = _kl(chosen, batches, logits or model, position_weights, observed, memory)
+            reference = references(batches, logits or model, position_weights, observed)
+            outputs = [[item.log_probs, item.weights, item.observed] for item in reference]
+            memory = _cache(cache, model, [*batches, *outputs], metric, options, chosen)
+            omega = _kl(chosen, reference, logits or model, observed is not None, memory)
         else:
             options = {"distribution": distribution, "products": products, "seed": seed}
-            memory = _cache(cache, model, batches, metric, options, chosen)
+            if loss is None:
+                raise ConfigError("the Hessian is of a loss: give loss=, a function of a batch")
+            seen = [] if cache is None else fingerprints(weights, found, batches, loss)
+            memory = _cache(cache, model, [*batches, *seen], metric, options, chosen)
             traces = _traces(chosen, batches, loss, probes, options, memory)
             omega = _curvature(chosen, traces, normalize, prototypes if perturbation == "prototype" else None)
             options |= {"probes": probes, "normalize": normalize, "perturbation": perturbation}
@@ -126,19 +131,17 @@ class _Chosen:
 
 def _kl(
     chosen: _Chosen,
-    batches: Sequence[Any],
+    reference: Sequence[Reference],
     logits: Function,
-    position_weights: Function | None,
-    observed: Function | None,
+    observed: bool,
     memory: Cache,
 ) -> NDArray[np.float64]:
     """Divergences (C, B)."""
-    reference = references(batches, logits, position_weights, observed)
 
     def find(cluster: Cluster, width: int) -> float:
         values = rounded(chosen.weights, cluster, width, chosen.levels, chosen.prototypes)
         with in_place(chosen.weights, cluster.parts, values):
-            return divergence(reference, logits, observed=observed is not None)
+            return divergence(reference, logits, observed=observed)
 
     omega = np.zeros((len(chosen.clusters), len(chosen.widths)))
     for k, (i, j) in enumerate(np.ndindex(omega.shape)):
@@ -151,13 +154,11 @@ def _kl(
 def _traces(
     chosen: _Chosen,
     batches: Sequence[Any],
-    loss: Function | None,
+    loss: Function,
     probes: int,
     options: Mapping[str, Any],
     memory: Cache,
 ) -> list[Trace]:
-    if loss is None:
-        raise ConfigError("the Hessian is of a loss: give loss=, a function of a batch")
     done = count(1)
     samples = trace_samples(
         chosen.weights,
@@ -251,7 +252,7 @@ def widths_of(bits: Sequence[int], prototypes: Prototypes | None) -> tuple[int, 
 def _cache(
     folder: str | Path | None,
     model: nn.Module,
-    batches: Sequence[Any],
+    content: Sequence[Any],
     metric: str,
     options: Mapping[str, Any],
     chosen: _Chosen,
@@ -262,7 +263,7 @@ def _cache(
     levels = chosen.levels
     table = [levels.kind, levels.grouping, levels.zero, levels.scale_dtype]
     prototypes = chosen.prototypes or {}
-    content = [*batches, *(dict(prototypes[width]) for width in sorted(prototypes))]
+    content = [*content, *(dict(prototypes[width]) for width in sorted(prototypes))]
     return Cache(
         Path(folder), f"{metric}-{content_key(model, content, {**options, 'clusters': parts, 'levels': table})}"
     )
