@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,18 @@ def test_an_interrupted_search_goes_on_and_other_content_starts_anew(tmp_path: P
     more = sv.sensitivity(model, [tokens], "hessian", (2,), loss=loss, probes=3, cache=tmp_path)
     again = sv.sensitivity(model, [tokens], "hessian", (2,), loss=loss, probes=2, cache=tmp_path)
     assert len(probes) == 2 + 3 and np.array_equal(few.omega, again.omega) and not np.array_equal(few.omega, more.omega)
+
+
+def test_only_the_warning_of_absent_hardware_is_kept_back() -> None:
+    def loss(batch: Tensor) -> Tensor:
+        warnings.warn("from the loss", stacklevel=1)
+        return loss_of(model, batch)
+
+    model = trained(steps=1)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        sv.sensitivity(model, [sentences(2)], "hessian", (2,), loss=loss, probes=1)
+    assert {str(warning.message) for warning in found} == {"from the loss"}
 
 
 def test_what_was_found_for_other_functions_is_not_taken(tmp_path: Path) -> None:

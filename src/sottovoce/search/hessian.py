@@ -173,13 +173,16 @@ def _draw(parameters: list[torch.nn.Parameter], distribution: str, seed: int, pr
 @contextmanager
 def _twice_differentiable() -> Iterator[None]:
     """Without the fused kernels (cuDNN and oneDNN LSTMs, flash attention) that have no second derivative."""
-    with (
-        warnings.catch_warnings(action="ignore", category=UserWarning),  # of TF32 on hardware that is not here
-        torch.backends.mkldnn.flags(enabled=False),
-        torch.backends.cudnn.flags(enabled=False),
-        sdpa_kernel(SDPBackend.MATH),
-    ):
-        yield
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "TF32 acceleration on top of oneDNN", UserWarning
+        )  # hardware that is not here
+        with (
+            torch.backends.mkldnn.flags(enabled=False),
+            torch.backends.cudnn.flags(enabled=False),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
+            yield
 
 
 def _short(value: Tensor) -> str:
