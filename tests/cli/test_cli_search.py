@@ -118,6 +118,7 @@ def test_a_byte_budget_is_kept_and_the_next_budget_is_free(run, base: Run, tmp_p
     ("arguments", "message"),
     [
         (("search", "{run}"), "a budget is needed"),
+        (("search", "{run}", "--average-bits", "2", "--out", "{tmp}/no/p.json"), "there is no such folder"),
         (("search", "{run}", "--max-bytes", "much"), "expected a size like 1.3MB"),
         (("search", "{run}", "--average-bits", "2", "--bits", "1,two"), "--bits 1,two: expected whole numbers"),
         (("search", "{run}", "--average-bits", "2", "--bits", "1,9"), "bits must be whole numbers from 1 to 8"),
@@ -145,6 +146,17 @@ def test_mistakes_are_one_line_and_leave_nothing(
     code, _, err = run(*filled, "--threads", 1)
     assert code == 2 and message in err and err.count("\n") == 1, err
     assert not (tmp_path / "x" / "model.safetensors").exists() and not (base.folder / "plan.json").exists()
+
+
+def test_another_plan_gets_another_folder(run, base: Run, tmp_path: Path) -> None:
+    folders = set()
+    for bits in (2, 4, 4):
+        plan = tmp_path / "plan.json"
+        BitPlan.uniform(search_inputs(base.folder, utterances=1).module.model, bits).save(plan)
+        code, _, err = run("compress", base.folder, "--plan", plan, "--scheme", "ptq", "--threads", 1)
+        assert code == 0, err
+        folders = set(base.folder.parent.glob(f"{base.folder.name}-ptq-plan-*"))
+    assert len(folders) == 2
 
 
 def test_sizes_as_people_write_them() -> None:

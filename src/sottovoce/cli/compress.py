@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -27,7 +28,8 @@ def compress(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder for the compressed run; an interrupted one is resumed. By default RUN-SCHEME-BITSbit."
+            help="Folder for the compressed run; an interrupted one is resumed. By default RUN-SCHEME-BITSbit, "
+            "or RUN-SCHEME-plan-HASH with a plan."
         ),
     ] = None,
     plan: Annotated[
@@ -94,8 +96,12 @@ def compress(
 def _folder(run: Path, recipe: Recipe) -> Path:
     """Beside the run, named by what is done to it."""
     section = recipe.compression
-    width = f"{section.bits}bit" if section.plan is None else "plan"
+    width = f"{section.bits}bit" if section.plan is None else f"plan-{_digest(section.plan)}"
     return run.parent / f"{run.resolve().name}-{section.scheme}-{width}"
+
+
+def _digest(plan: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def _plan(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 import typer
 from rich.console import Console
 
+from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.progress import progress_bar
 from sottovoce.errors import ConfigError
 from sottovoce.packed import GROUPINGS
@@ -63,12 +64,14 @@ def search(
 ) -> None:
     """Choose the bits of each matrix within a budget and write `RUN/plan.json` for `sottovoce compress --plan`.
 
-    Sensitivities are kept in `RUN/search`, so that an interrupted search goes on and another budget costs nothing.
+    Sensitivities (kl, hessian) are kept in `RUN/search`, so that an interrupted search goes on and another budget costs
+    nothing; an architecture search (nas) starts anew.
 
     Example: `sottovoce search runs/fsdd --metric hessian --average-bits 2.5`
     """
     if average_bits is None and max_bytes is None:
         raise ConfigError("a budget is needed: --average-bits, --max-bytes or both")
+    check_folder(out, picture)
     most = None if max_bytes is None else parse_bytes(max_bytes)
     borders, widths, levels = parse_rows(rows or []), parse_bits(bits), BandSpec(8, kind, grouping)
     if threads is not None:
