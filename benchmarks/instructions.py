@@ -32,13 +32,15 @@ REGISTER_BYTES = {"x": 16, "y": 32, "z": 64}
 FUNCTION = re.compile(r"^[0-9a-f]+ <(.*)>:$")
 LINE = re.compile(r"^\s*([0-9a-f]+):\s+(\S.*)$")
 LOOP = re.compile(r"^j[a-z]+\s+([0-9a-f]+)\b")
-TEMPLATE = re.compile(r"::one_vector<(\d), false>\(")
+TEMPLATE = re.compile(r"::one_vector<(\d), \(.*Form\)([02])>\(")
+APART = "5, signs apart"  # levels of sixteen magnitudes, on paths that store the sign beside the magnitude
+LABELS = {"0": "{}", "2": "{}, signs apart"}  # of Form
 
 Instruction = tuple[int, str]
 
 
-def count_instructions(kernel: str) -> tuple[dict[int, float], str]:
-    """Instructions a weight by stored bits, and "" or why there are none."""
+def count_instructions(kernel: str) -> tuple[dict[str, float], str]:
+    """Instructions a weight by stored bits (those of any levels, and ``APART``), and "" or why there are none."""
     if kernel not in SOURCES:
         return {}, f"nothing is counted for {kernel}"
     for tool in ("objdump", "cmake"):
@@ -64,14 +66,14 @@ def _disassembled(kernel: str, folder: Path) -> str:
     return subprocess.run(disassemble, check=True, capture_output=True, text=True).stdout
 
 
-def _functions(text: str) -> dict[int, list[Instruction]]:
+def _functions(text: str) -> dict[str, list[Instruction]]:
     """The instructions of one_vector for each width, as (address, text)."""
-    found: dict[int, list[Instruction]] = {}
+    found: dict[str, list[Instruction]] = {}
     body: list[Instruction] | None = None
     for line in text.splitlines():
         if match := FUNCTION.match(line):
             template = TEMPLATE.search(match[1])
-            body = found.setdefault(int(template[1]), []) if template else None
+            body = found.setdefault(LABELS[template[2]].format(template[1]), []) if template else None
         elif body is not None and (match := LINE.match(line)):
             body.append((int(match[1], 16), match[2].strip()))
     return found
@@ -98,7 +100,7 @@ def _vector_bytes(text: str) -> int:
 def main() -> None:
     kernels = sys.argv[1:] or list(SOURCES)
     counts = {kernel: count_instructions(kernel) for kernel in kernels}
-    widths = (8, 6, 5, 4, 3, 2, 1)
+    widths = ("8", "6", "5", APART, "4", "3", "2", "1")
     rows = [[k, *(f"{c[b]:.3f}" if b in c else "" for b in widths), why] for k, (c, why) in counts.items()]
     print_table("instructions a weight, one vector", ["kernel", *(f"{b} bits" for b in widths), ""], rows)
 

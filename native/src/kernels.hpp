@@ -9,6 +9,7 @@
 
 namespace sottovoce {
 
+inline constexpr int kMaxColumns = 65536;  // 65,536 * 127 * 255 < 2^31: an int32 accumulator cannot overflow
 inline constexpr int kPanelRows = 16;     // a panel is 16 rows: one accumulator lane a row
 inline constexpr int kChunkColumns = 32;  // a chunk is a panel's next 32 columns: eight vectors of 16 rows x 4 columns
 inline constexpr int kVectorBytes = 64;
@@ -26,6 +27,7 @@ struct BandView {
   int chunks;
   int stored_bits;
   bool has_minus_128;
+  bool signs_apart;  // codes are an index of one of 16 magnitudes, which the tables hold, and above it a sign
 };
 
 // n vectors of int8 activations, each padded with zeros to whole chunks; never -128.
@@ -58,6 +60,7 @@ struct Kernels {
   Layout layout;
   std::uint8_t level_offset;  // what is added to levels in tables and tiles, to make them unsigned
   int widest_lookup;          // bits, 5 or 6: tiles hold the levels of wider codes, not the codes
+  bool takes_signs_apart;     // at 5 bits a band with 16 magnitudes at most can have its signs apart
 
   // levels (256,) by code, offset added, zeros after the last one -> tables (kTableBytes,).
   void (*make_tables)(int stored_bits, const std::uint8_t* levels, std::uint8_t* tables);

@@ -1,7 +1,9 @@
 #include "matrix.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -33,6 +35,27 @@ void check_band(int columns, int k, const PackedBand& band) {
   if (band.codes.size() != bytes) {
     refuse(name + ".codes: expected " + std::to_string(bytes) + " bytes, found " + std::to_string(band.codes.size()));
   }
+}
+
+// Codes and tables of a band whose signs are apart: code s * 16 + i is magnitude i, its sign s.
+struct SignsApart {
+  std::uint8_t codes[256] = {};       // by the file's codes
+  std::uint8_t magnitudes[256] = {};  // by i, zeros after the last one
+};
+
+// Nothing, if there are more than sixteen magnitudes.
+std::optional<SignsApart> take_signs_apart(std::span<const std::int8_t> levels) {
+  SignsApart apart;
+  int count = 0;
+  for (std::size_t code = 0; code < levels.size(); ++code) {
+    const auto magnitude = static_cast<std::uint8_t>(std::abs(static_cast<int>(levels[code])));
+    const std::uint8_t* first = apart.magnitudes;
+    const auto index = static_cast<int>(std::find(first, first + count, magnitude) - first);
+    if (index == 16) return std::nullopt;
+    if (index == count) apart.magnitudes[count++] = magnitude;
+    apart.codes[code] = static_cast<std::uint8_t>(index + (levels[code] < 0 ? 16 : 0));
+  }
+  return apart;
 }
 
 }  // namespace
@@ -69,16 +92,19 @@ Matrix::Band Matrix::make_band(const PackedBand& source, int first_row, ThreadPo
   for (std::size_t code = 0; code < source.levels.size(); ++code) {
     levels[code] = static_cast<std::uint8_t>(source.levels[code] + kernels_->level_offset);
   }
-  kernels_->make_tables(stored, levels, band.tables.as<std::uint8_t>());
+  const bool may_split = stored == 5 && kernels_->takes_signs_apart;
+  const std::optional<SignsApart> apart = may_split ? take_signs_apart(source.levels) : std::nullopt;
+  kernels_->make_tables(apart ? 4 : stored, apart ? apart->magnitudes : levels, band.tables.as<std::uint8_t>());
   band.tiles = Block(static_cast<std::size_t>(band.panels) * panel_bytes(columns_, stored));
   const PackedRows rows{source.codes.data(), source.rows, columns_, source.bits};
   std::uint8_t* tiles = band.tiles.as<std::uint8_t>();
+  const std::uint8_t* replaced = stored == 8 ? levels : apart ? apart->codes : nullptr;
   pool.split(band.panels, kLeastPanels,
-             [&](Range panels) { tile_panels(rows, kernels_->layout, stored, levels, panels, tiles); });
+             [&](Range panels) { tile_panels(rows, kernels_->layout, stored, replaced, panels, tiles); });
   const bool has_minus_128 = std::find(source.levels.begin(), source.levels.end(), -128) != source.levels.end();
   band.view = {
       tiles,        band.tables.as<std::uint8_t>(), band.row_scale.data(), source.rows, chunks_of(columns_), stored,
-      has_minus_128};
+      has_minus_128, apart.has_value()};
   return band;
 }
 

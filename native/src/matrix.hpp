@@ -12,8 +12,6 @@
 
 namespace sottovoce {
 
-inline constexpr int kMaxColumns = 65536;  // 65,536 * 127 * 255 < 2^31: an int32 accumulator cannot overflow
-
 // Rows of a packed file with bits and levels of their own (sottovoce.packed.Band); nothing is copied or owned.
 struct PackedBand {
   int bits;                             // 1 .. 8

@@ -74,14 +74,21 @@ void place_levels(const Codes& codes, const std::uint8_t* levels, std::uint8_t* 
   }
 }
 
+void replace_codes(Codes& codes, const std::uint8_t* by) {
+  for (auto& vector : codes.vectors) {
+    for (std::uint8_t& code : vector) code = by[code];
+  }
+}
+
 template <Layout layout, int Bits, int Stored>
-void tile_panel(const PackedRows& source, const std::uint8_t* levels, int first_row, std::uint8_t* tile) {
+void tile_panel(const PackedRows& source, const std::uint8_t* stored, int first_row, std::uint8_t* tile) {
   Codes codes;
   for (int chunk = 0; chunk < chunks_of(source.columns); ++chunk) {
     gather_chunk<Bits>(source, first_row, chunk, codes);
     if constexpr (Stored == 8) {
-      place_levels(codes, levels, tile);
+      place_levels(codes, stored, tile);
     } else {
+      if (stored != nullptr) replace_codes(codes, stored);
       constexpr int fields = fields_of(layout, Bits).count;
       place_fields<layout, Bits>(codes, tile, std::make_integer_sequence<int, fields>{});
     }
@@ -101,14 +108,14 @@ TilePanel select(int bits, int stored_bits, std::integer_sequence<int, Bits...>)
 
 }  // namespace
 
-void tile_panels(const PackedRows& source, Layout layout, int stored_bits, const std::uint8_t* levels, Range panels,
+void tile_panels(const PackedRows& source, Layout layout, int stored_bits, const std::uint8_t* stored, Range panels,
                  std::uint8_t* tiles) {
   constexpr auto all = std::make_integer_sequence<int, 8>{};
   const TilePanel tile = layout == Layout::sextet ? select<Layout::sextet>(source.bits, stored_bits, all)
                                                   : select<Layout::nibble>(source.bits, stored_bits, all);
   const std::size_t bytes = panel_bytes(source.columns, stored_bits);
   for (int panel = panels.first; panel < panels.last; ++panel) {
-    tile(source, levels, panel * kPanelRows, tiles + static_cast<std::size_t>(panel) * bytes);
+    tile(source, stored, panel * kPanelRows, tiles + static_cast<std::size_t>(panel) * bytes);
   }
 }
 

@@ -22,8 +22,9 @@ constexpr std::size_t panel_bytes(int columns, int stored_bits) {
 }
 
 // Writes the panels of a range, (panels, panel_bytes). Rows and columns that are not there become code 0, and there
-// activations are zeros and results are dropped. Where stored_bits is 8, tiles hold levels (256,) looked up by code.
-void tile_panels(const PackedRows& source, Layout layout, int stored_bits, const std::uint8_t* levels, Range panels,
+// activations are zeros and results are dropped. Tiles hold what `stored` (256,) has for each code: a level where
+// stored_bits is 8, else another code; the code itself where it is null.
+void tile_panels(const PackedRows& source, Layout layout, int stored_bits, const std::uint8_t* stored, Range panels,
                  std::uint8_t* tiles);
 
 }  // namespace sottovoce

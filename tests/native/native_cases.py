@@ -11,12 +11,20 @@ Floats = NDArray[np.float32]
 
 
 def make_matrix(rng: np.random.Generator, columns: int, *bands: tuple[int, int], full: bool = False) -> PackedMatrix:
-    """Bands of (bits, rows) with random levels (all 2**bits of them if full, -128 among them) and scales a row."""
+    """Bands of (bits, rows) with random levels and scales a row.
+
+    Levels are any, or (every other time) +-x of few magnitudes; if ``full``, all 2**bits of them, -128 among them.
+    """
     made: list[Band] = []
     for bits, rows in bands:
         at = made[-1].stop if made else 0
         count = 1 << bits if full else int(rng.integers(1, (1 << bits) + 1))
-        levels = np.sort(rng.permutation(256)[:count] - 128).astype(np.int8)
+        if rng.random() < 0.5:
+            magnitudes = rng.permutation(128)[: max(count // 2, 1)] + 1
+            levels = np.sort(np.append(magnitudes[magnitudes < 128], -magnitudes))[:count].astype(np.int8)
+            count = len(levels)
+        else:
+            levels = np.sort(rng.permutation(256)[:count] - 128).astype(np.int8)
         if full:
             levels[0] = -128
         codes = rng.integers(0, count, (rows, columns)).astype(np.uint8)

@@ -11,7 +11,7 @@ native = pytest.importorskip("sottovoce._native", reason="installed without a co
 
 from native_cases import make_matrix, native_bands, same_bits  # noqa: E402
 
-from sottovoce.packed import PackedMatrix  # noqa: E402
+from sottovoce.packed import PackedMatrix, make_band  # noqa: E402
 from sottovoce.runtime.arithmetic import MAX_COLUMNS  # noqa: E402
 from sottovoce.runtime.layers import IntegerWeight, as_weight  # noqa: E402
 
@@ -86,6 +86,31 @@ def test_the_largest_sums_do_not_overflow(path: str) -> None:
             q = np.full((1, MAX_COLUMNS), sign, np.int8)
             found = kernel.integer_product(q, np.ones((1, 1), np.float32))
             assert found.tolist() == [[-128 * sign * MAX_COLUMNS] * 2]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("greatest", [127, 128, 100])
+def test_sums_at_the_border_of_int16(path: str, greatest: int) -> None:
+    """Sixteen magnitudes, all products alike in sign: activations whose sums of four just fit sixteen bits, or not."""
+    magnitudes = np.arange(greatest - 15, greatest + 1)
+    levels = np.sort(np.append(-magnitudes, magnitudes[magnitudes < 128])).astype(np.int8)
+    columns = 96
+    most = 32767 // greatest  # of |q| in columns c, c + 1, c + 4, c + 5
+    q = np.zeros((4, columns), np.int8)
+    for row, total in enumerate((most, most + 1, 4 * 127, most)):
+        for c, value in zip((0, 1, 4, 5), (127, 127, min(127, total - 254), max(0, total - 381)), strict=True):
+            q[row, c] = q[row, 34 + c] = value  # columns 0 and 2 of a pair, in two chunks
+    q[3] *= np.where(np.arange(columns) % 2, -1, 1).astype(np.int8)
+    outer = {sign: int(np.flatnonzero(levels == sign * min(greatest, 127 if sign > 0 else 128))[0]) for sign in (-1, 1)}
+    for signs in (np.ones(columns), -np.ones(columns), np.sign(q[3]) + (q[3] == 0)):
+        codes = np.where(signs > 0, outer[1], outer[-1])[None].astype(np.uint8).repeat(17, 0)
+        band = make_band(codes, levels, np.ones(17, np.float32), 5, "test", "row", 0)
+        kernel = native.Matrix(columns, [(5, levels, band.row_scale(), band.codes)], path)
+        want = q.astype(np.int64) @ levels[codes].astype(np.int64).T
+        for row in range(4):  # alone, as a stream's, and all together
+            one = kernel.integer_product(q[row : row + 1], np.ones((1, 1), np.float32))
+            assert one.tolist() == want[row : row + 1].tolist()
+        assert kernel.integer_product(q, np.ones((4, 1), np.float32)).tolist() == want.tolist()
 
 
 @pytest.mark.parametrize("path", PATHS)

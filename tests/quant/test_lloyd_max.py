@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.quant.lloyd_max import lloyd_max, power_of_two_scale, snap_to_grid
+from sottovoce.quant.makers import make_codebook
+from sottovoce.quant.spec import BandSpec
 
 
 def error(values: np.ndarray, levels: np.ndarray) -> float:
@@ -97,6 +99,31 @@ def test_snap_keeps_what_is_on_the_grid_and_moves_duplicates_outward() -> None:
     assert snap_to_grid(torch.tensor([0.1, 0.1, 0.1]) / 10).tolist() == [1, 2, 3]
     assert snap_to_grid(torch.tensor([-0.01, -0.01])).tolist() == [-2, -1]
     assert snap_to_grid(torch.tensor([0.99, 1.5, 1.7])).tolist() == [125, 126, 127]
+
+
+@settings(max_examples=200)
+@given(st.lists(st.floats(0, 1.5), min_size=1, max_size=127), st.booleans())
+def test_symmetric_levels_snap_to_mirrored_points(above: list[float], zero: bool) -> None:
+    half = torch.tensor(above, dtype=torch.float64)
+    levels = torch.cat([-half.flip(0), torch.zeros(int(zero), dtype=torch.float64), half])
+    points = snap_to_grid(levels, symmetric=True).to(torch.int64)
+    assert len(points) == len(levels) and (points.diff() >= 1).all() and points[-1] <= 127
+    assert points.tolist() == (-points.flip(0)).tolist() and (0 in points) == zero
+
+
+def test_symmetric_snap_keeps_what_is_on_the_grid() -> None:
+    assert snap_to_grid(torch.tensor([-64.0, -3, 3, 64]) / 128, symmetric=True).tolist() == [-64, -3, 3, 64]
+    assert snap_to_grid(torch.tensor([-0.001, 0.001]), symmetric=True).tolist() == [-1, 1]
+    assert snap_to_grid(torch.tensor([-1.5, 0, 1.5]), symmetric=True).tolist() == [-127, 0, 127]
+
+
+def test_five_bits_have_sixteen_magnitudes() -> None:
+    weight = torch.randn(200, 100, generator=torch.Generator().manual_seed(1)) ** 3 + 0.1
+    for grouping in ("tensor", "row"):
+        levels = make_codebook(weight, BandSpec(5, grouping=grouping)).levels
+        assert len(levels) == 32 and levels.abs().unique().numel() == 16
+        assert levels.tolist() == (-levels.flip(0)).tolist()
+    assert make_codebook(weight, BandSpec(4)).levels.abs().unique().numel() > 8
 
 
 @settings(max_examples=60)

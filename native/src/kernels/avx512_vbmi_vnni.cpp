@@ -9,6 +9,7 @@
 
 #define SOTTOVOCE_NEGATES_LEVELS 0
 #define SOTTOVOCE_WIDEST_LOOKUP 6
+#define SOTTOVOCE_SIGNS_APART 0
 
 namespace sottovoce {
 namespace {
@@ -26,7 +27,7 @@ SOTTOVOCE_INLINE Sum zero() { return _mm512_setzero_si512(); }
 SOTTOVOCE_INLINE Sum add(Sum a, Sum b) { return _mm512_add_epi32(a, b); }
 SOTTOVOCE_INLINE void store(std::int32_t* to, Sum sum) { _mm512_storeu_si512(to, sum); }
 
-template <bool>
+template <Form>
 SOTTOVOCE_INLINE Sum dot(Sum sum, Vector levels, const std::int8_t* q, const std::uint8_t*) {
   int four;
   __builtin_memcpy(&four, q, 4);

@@ -6,3 +6,10 @@
 #define SOTTOVOCE_INLINE __attribute__((always_inline)) inline
 // A function of its own: loops share no registers with those of other widths, and their instructions can be counted.
 #define SOTTOVOCE_APART __attribute__((noinline))
+
+namespace sottovoce {
+
+// What a band's codes stand for.
+enum class Form { levels, levels_with_minus_128, signs_apart };
+
+}  // namespace sottovoce

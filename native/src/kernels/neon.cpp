@@ -6,6 +6,7 @@
 
 #define SOTTOVOCE_NEGATES_LEVELS 0
 #define SOTTOVOCE_WIDEST_LOOKUP 6
+#define SOTTOVOCE_SIGNS_APART 0
 
 namespace sottovoce {
 namespace {
@@ -24,7 +25,7 @@ SOTTOVOCE_INLINE Sum zero() { return vdupq_n_s32(0); }
 SOTTOVOCE_INLINE Sum add(Sum a, Sum b) { return vaddq_s32(a, b); }
 SOTTOVOCE_INLINE void store(std::int32_t* to, Sum sum) { vst1q_s32(to, sum); }
 
-template <bool>
+template <Form>
 SOTTOVOCE_INLINE Sum dot(Sum sum, Vector levels, const std::int8_t* q, const std::uint8_t*) {
   std::int32_t bits;
   __builtin_memcpy(&bits, q, 4);

@@ -1,7 +1,8 @@
 // Decoders of Layout::nibble, over lookups of sixteen entries. Included inside a path's unnamed namespace, which has
 // defined Vector, load(p), table(p) (16 bytes, repeated), low4(v) = v & 15, high4(v) = v >> 4 in each byte,
 // middle4(v) = v >> 2 & 15, top2(v) = v >> 6, or_(a, b), and_(a, byte), look_up(table, index) for indices below 16,
-// Table32 and, where 6 bits are looked up, Table64: look_up<Shift>(nibble, plane), whose bits 4 up are the plane's bits
+// Table32, where signs can be apart SignedLevels{magnitudes, negative<Bit>(plane)}, and, where 6 bits are looked up,
+// Table64: look_up<Shift>(nibble, plane), whose bits 4 up are the plane's bits
 // from Shift on.
 
 template <int Bits>
@@ -72,6 +73,17 @@ struct Decoder<5> {
     return levels.template look_up<I>(nibble<I>(codes + kVectorBytes), load(codes));
   }
 };
+
+#if SOTTOVOCE_SIGNS_APART
+struct SignedDecoder {
+  Table16 magnitudes;
+  SOTTOVOCE_INLINE explicit SignedDecoder(const std::uint8_t* t) : magnitudes(table(t)) {}
+  template <int I>
+  SOTTOVOCE_INLINE SignedLevels level(const std::uint8_t* codes) const {
+    return {look_up(magnitudes, nibble<I>(codes + kVectorBytes)), negative<I>(load(codes))};
+  }
+};
+#endif
 
 #if SOTTOVOCE_WIDEST_LOOKUP >= 6
 template <>

@@ -3,6 +3,7 @@
 #include "common.hpp"
 
 #define SOTTOVOCE_WIDEST_LOOKUP 6
+#define SOTTOVOCE_SIGNS_APART 0
 
 namespace sottovoce {
 namespace {

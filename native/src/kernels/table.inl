@@ -3,8 +3,8 @@
 Kernels make_kernels(const char* name, Layout layout) {
   const Arithmetic int8{quantize, tanh_all, sigmoid_all, lstm_cell};
   const Arithmetic accelerator{fixed_quantize, fixed_tanh_all, fixed_sigmoid_all, fixed_lstm_cell};
-  return Kernels{name,        layout,      kLevelOffset,       SOTTOVOCE_WIDEST_LOOKUP,
-                 make_tables, product,     int8,               accelerator,
-                 exp_all,     log_all,     add_all,            layer_norm,
-                 log_softmax, log_softmax_argmax, read};
+  return Kernels{name,        layout,             kLevelOffset, SOTTOVOCE_WIDEST_LOOKUP, SOTTOVOCE_SIGNS_APART,
+                 make_tables, product,            int8,         accelerator,             exp_all,
+                 log_all,     add_all,            layer_norm,   log_softmax,             log_softmax_argmax,
+                 read};
 }

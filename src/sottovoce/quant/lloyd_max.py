@@ -103,13 +103,19 @@ def power_of_two_scale(levels: Tensor) -> float:
     return float(2.0**exponent)
 
 
-def snap_to_grid(levels: Tensor, scale: float = 1.0) -> Tensor:
+def snap_to_grid(levels: Tensor, scale: float = 1.0, *, symmetric: bool = False) -> Tensor:
     """Levels (K,) to distinct int8 grid points: ``k = rint(128 c / scale)``, duplicates moved outward by one.
 
-    Returns int8 (K,), strictly increasing. Source: S8BQAT, section 2.2, with our rule for duplicates. Raises ValueError
-    for more than 256 levels.
+    Returns int8 (K,), strictly increasing. ``symmetric``: the upper half of the levels is snapped and mirrored, within
+    +-127; an odd count has zero in the middle, an even one leaves it out, so its innermost pair is at least +-1.
+    Source: S8BQAT, section 2.2, with our rule for duplicates. Raises ValueError for more than 256 levels.
     """
     count = len(levels)
+    if symmetric:
+        odd = count % 2
+        half = levels.double().sort().values[count // 2 :]
+        points_above = snap_to_grid(half.clamp((1 - odd) * scale / GRID, (GRID - 1) * scale / GRID), scale)
+        return torch.cat([-points_above[odd:].flip(0), points_above])
     if count > 256:
         raise ValueError(f"an int8 grid holds at most 256 levels, found {count}")
     points = [int(x) for x in (levels.double() * (GRID / scale)).round().clamp(-GRID, GRID - 1).sort().values.tolist()]

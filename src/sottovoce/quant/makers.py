@@ -37,14 +37,14 @@ def level_count(spec: BandSpec) -> int:
 def _lloyd_max(weight: Tensor, spec: BandSpec, groups: int) -> tuple[Tensor, Tensor]:
     """Lloyd-Max centroids on the int8 grid; a power-of-two scale, or with several groups each group's RMS refitted."""
     if groups == 1:
-        levels = lloyd_max(weight, level_count(spec), symmetric=spec.has_zero)
+        levels = lloyd_max(weight, level_count(spec), symmetric=spec.mirrored)
         power = power_of_two_scale(levels)
-        return snap_to_grid(levels, power), torch.tensor([power / GRID])
+        return snap_to_grid(levels, power, symmetric=spec.mirrored), torch.tensor([power / GRID])
     spread = weight.reshape(groups, -1).square().mean(1).sqrt().clamp_min(1e-12)
     normalized = weight.reshape(groups, -1) / spread[:, None]
-    levels = lloyd_max(normalized, level_count(spec), symmetric=spec.has_zero)
+    levels = lloyd_max(normalized, level_count(spec), symmetric=spec.mirrored)
     power = power_of_two_scale(levels)
-    points = snap_to_grid(levels, power)
+    points = snap_to_grid(levels, power, symmetric=spec.mirrored)
     return points, _refit(weight, points, spread * (power / GRID))
 
 

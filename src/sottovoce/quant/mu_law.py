@@ -30,8 +30,7 @@ def mu_law_levels(count: int, mu: float) -> Tensor:
     odd = count % 2
     t = torch.linspace(-1, 1, count, dtype=torch.float64)[count // 2 :]
     half = ((1 + mu) ** t - 1) / mu
-    points = snap_to_grid(half.clamp((1 - odd) / GRID, 1 - 1 / GRID))
-    return torch.cat([-points[odd:].flip(0), points])
+    return snap_to_grid(torch.cat([-half[odd:].flip(0), half]), symmetric=True)
 
 
 def fit_mu_law(weight: Tensor, count: int, ranges: Sequence[float] = (1.0,)) -> tuple[Tensor, float]:
