@@ -250,7 +250,7 @@ def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_device_side_never_loads_pytorch() -> None:
     code = (
         "import sys, sottovoce.runtime, sottovoce.evaluation, sottovoce.evaluation.results\n"
-        "import sottovoce.cli.main, sottovoce.cli.transcribe, sottovoce.cli.inspect\n"
+        "import sottovoce.cli.main, sottovoce.cli.transcribe, sottovoce.cli.inspect, sottovoce.cli.rescore\n"
         "sys.argv = ['sottovoce', '--help']\n"
         "try:\n    sottovoce.cli.main.run()\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "bad = {'torch', 'lightning', 'lhotse', 'scipy'} & set(sys.modules)\n"

@@ -16,7 +16,7 @@ from sottovoce.decoding.lattices import best_path, make_lattice
 from sottovoce.decoding.lattices.rescoring import rescore_lattice
 from sottovoce.decoding.scores import ScoreWeights
 from sottovoce.decoding.sentence_scores import score_sentences
-from sottovoce.errors import ConfigError, DataError
+from sottovoce.errors import ConfigError
 from sottovoce.ngram import NgramModel, train_kneser_ney
 from sottovoce.ngram import Vocabulary as NgramVocabulary
 
@@ -170,8 +170,7 @@ def test_words_of_several_tokens_and_words_without() -> None:
     found = score_sentences(model, [["ab", "c"], ["a", "bca"], ["a", "b", "c"]])
     assert found[0] == pytest.approx(found[2]) == pytest.approx(alone(model, ["abc"]), abs=1e-5)
     assert found[1] == pytest.approx(alone(model, ["abca"]), abs=1e-5)
-    with pytest.raises(DataError, match="word '': the language model has no tokens for it"):
-        model.step([""], model.start(1))
+    assert score_sentences(model, [["", "a", ""], [""]]) == pytest.approx([alone(model, ["a"]), alone(model, [])])
     with pytest.raises(ConfigError, match="batch"):
         score_sentences(model, [], batch=0)
 

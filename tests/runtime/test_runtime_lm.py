@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.decoding.language_model import TokenModel, read_history
+from sottovoce.decoding.lattices import make_lattice, nbest_paths
+from sottovoce.decoding.lattices.rescoring import rescore_lattice
+from sottovoce.decoding.scores import ScoreWeights
 from sottovoce.decoding.sentence_scores import score_sentences
 from sottovoce.decoding.vocabulary import WordList
 from sottovoce.errors import ConfigError, DataError, FormatError
 from sottovoce.models import LanguageModel, make_lm
+from sottovoce.ngram import Vocabulary as NgramVocabulary
+from sottovoce.ngram import save_ngram, train_kneser_ney
 from sottovoce.packed import LmArchitecture, LstmLmArchitecture, PackedModel, TransformerLmArchitecture
 from sottovoce.quant import BitPlan
 from sottovoce.runtime import LanguageModelScorer, TextInput
 from sottovoce.runtime.kernels import native_module
+from sottovoce.runtime.language_models import knows, read_language_model, token_model
 from sottovoce.schemes import PTQ, compress, pack_float
 
 V = 37
@@ -229,3 +236,88 @@ def test_the_second_pass_has_the_scorers_scores(architecture: LmArchitecture) ->
         found = score_sentences(model, [text.split() for text in texts], starts=starts)
         wanted = [float(scores.astype(np.float64).sum()) for scores in scorer.score(texts, before)]
         assert found == pytest.approx(wanted, abs=1e-9)
+
+
+def in_lists(seed: int, count: int = 6) -> list[list[int]]:
+    """Lists of sentences that share beginnings, an empty one, and one past the contexts among them."""
+    rng = np.random.default_rng(seed)
+    found: list[list[int]] = []
+    for _ in range(count):
+        first = rng.integers(1, V, rng.integers(0, 20)).tolist()
+        for _ in range(4):
+            cut = rng.integers(0, len(first) + 1)
+            found.append([*first[:cut], *rng.integers(1, V, rng.integers(0, 4)).tolist(), *first[cut:]])
+    return [*found, []]
+
+
+@pytest.mark.parametrize("kernel", ["", "numpy"])
+def test_shared_beginnings_change_no_bit(
+    architecture: LmArchitecture, kernel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kernel:
+        monkeypatch.setenv("SOTTOVOCE_KERNEL", kernel)
+    model = packed_model(architecture)
+    shared, apart = LanguageModelScorer(model), LanguageModelScorer(model, share_beginnings=False)
+    batch, before = in_lists(1), sentences([4, 0, 6])
+    for a, b in zip(shared.score(batch, before), apart.score(batch, before), strict=True):
+        np.testing.assert_array_equal(a, b)
+    _, states = shared.step(np.array([0, 0]), shared.start(2))
+    origins = np.arange(len(batch)) % 2
+    rows = [np.array(row, np.int64) for row in batch]
+    for a, b, row in zip(
+        shared.score_rows(rows, states, origins), apart.score_rows(rows, states, origins), batch, strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a, by_steps(shared, [0, *row, 0])[1:])
+
+
+@pytest.mark.parametrize("context", [9, 64])
+@pytest.mark.parametrize("order", [None, 3])
+def test_lattices_longer_than_a_states_first_room(context: int, order: int | None) -> None:
+    """A Transformer's state grows on the way; histories of different lengths meet at a node."""
+    length = 20
+    links = [(i, i + 1, f"w{i}") for i in range(length)] + [(3, 5, "w30"), (10, 12, "w31"), (4, 18, "w32")]
+    lattice = make_lattice(
+        "u",
+        [float(i) for i in range(length + 1)],
+        [start for start, _, _ in links],
+        [end for _, end, _ in links],
+        [word for _, _, word in links],
+        {"acoustic": [-1.0] * len(links)},
+    )
+    a = TransformerLmArchitecture(V, width=16, layers=2, heads=2, feed_forward=24, context=context)
+    model = token_model(LanguageModelScorer(packed_model(a)))
+    found = rescore_lattice(lattice, model, ScoreWeights({"acoustic": 0.0, "lm": 1.0}), order=order)
+    paths = nbest_paths(found, 10)
+    assert len(paths) == 5
+    scores = score_sentences(model, [path.words for path in paths])
+    if order is None:
+        np.testing.assert_allclose([path.score for path in paths], scores, atol=1e-4)
+    assert {path.words for path in paths} == {path.words for path in nbest_paths(lattice, 10)}
+
+
+def test_any_file_of_a_language_model(tmp_path: Path) -> None:
+    packed_model(ARCHITECTURES["lstm"]).save(tmp_path / "model.safetensors")
+    vocabulary = NgramVocabulary.of(["w1", "w2"])
+    ngrams, _ = train_kneser_ney(vocabulary.encode([["w1", "w2"], ["w2"]] * 3), vocabulary, 2)
+    for name in ("a.arpa", "a.lm.gz", "a.safetensors"):
+        save_ngram(tmp_path / name, ngrams)
+    words = [["w1", "w2", "nobody"]]
+    scores = {
+        name: score_sentences(read_language_model(tmp_path / name), words)[0]
+        for name in ("a.arpa", "a.lm.gz", "a.safetensors")
+    }
+    assert len(set(scores.values())) == 1
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        model = read_language_model(path)
+        expected = LanguageModelScorer(tmp_path / "model.safetensors").score(["w1 w2 nobody"])[0]
+        assert score_sentences(model, words)[0] == pytest.approx(float(expected.astype(np.float64).sum()))
+        assert knows(model, "w1") and not knows(model, "nobody")
+    assert not knows(read_language_model(tmp_path / "a.arpa"), "nobody")
+    (tmp_path / "bad.safetensors").write_bytes(b"12345678" * 3)
+    for name, message in (
+        ("bad.safetensors", r"bad\.safetensors: "),
+        ("none.safetensors", "none.safetensors: cannot be read"),
+    ):
+        with pytest.raises(FormatError, match=message):
+            read_language_model(tmp_path / name)

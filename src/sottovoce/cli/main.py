@@ -23,6 +23,7 @@ _COMMANDS = {
     "compress": ("compress", "compress", "Compress a trained run."),
     "evaluate": ("evaluate", "evaluate", "Word error rate or perplexity of a model file, measured by running it."),
     "ngram": ("ngram", "app", "Train, measure and convert n-gram language models."),
+    "rescore": ("rescore", "rescore", "Rescore n-best lists or lattices with language models, and show both passes."),
     "compare": ("compare", "compare", "Compare systems by their hypotheses: word errors, intervals, significance."),
     "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
     "inspect": ("inspect", "inspect", "Show every matrix of a model file."),

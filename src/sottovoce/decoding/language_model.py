@@ -16,10 +16,9 @@ import numpy as np
 from sottovoce.decoding.protocol import Floats, Integers, State
 from sottovoce.decoding.protocol import replace as replace_rows
 from sottovoce.decoding.scores import Scores
-from sottovoce.errors import ConfigError, DataError
+from sottovoce.decoding.sentence_scores import SENTENCE_END, Sentences, read_sentences, score_by_steps
+from sottovoce.errors import ConfigError
 from sottovoce.ngram import NgramModel
-
-SENTENCE_END = "</s>"
 
 
 class LanguageModel(Protocol):
@@ -31,12 +30,15 @@ class LanguageModel(Protocol):
     def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
         """Log-probabilities (N,) of N words after N histories, and the histories with them; the old state stays.
 
-        ``</s>`` is a word too: what follows it is the next sentence of a conversation. Raises DataError for a word that
-        the model cannot score.
+        ``</s>`` is a word too: what follows it is the next sentence of a conversation.
         """
 
     def end(self, state: State) -> Scores:
         """Log-probabilities (N,) of ``</s>``."""
+
+    def score(self, sentences: Sentences, state: State, origins: Integers) -> list[Scores]:
+        """Log-probabilities of each sentence's words and its ``</s>``, (words + 1,); sentence i goes on from history
+        ``origins[i]`` of the state. The numbers are those of ``step`` and ``end``."""
 
 
 class NextToken(Protocol):
@@ -49,17 +51,25 @@ class NextToken(Protocol):
         """tokens (N,) -> log-probabilities of the next one (N, V), and the new state."""
 
 
+ScoreRows = Callable[[Sequence[Integers], State, Integers], list[Floats]]
+"""Rows of tokens, states of a ``NextToken``, and which of them each row goes on from -> the log-probability of every
+token after the first of its row, and of ``</s>``, (tokens,) each."""
+
+
 @dataclass(frozen=True)
 class TokenModel:
     """A language model over a ``NextToken``; ``encode`` gives the tokens of one word, ``end_token`` is ``</s>``.
 
-    The log-probability of a word is the sum over its tokens. The state holds the distribution of the next token, so
-    that each history is read once, whatever number of words is tried after it.
+    The log-probability of a word is the sum over its tokens; a word without any (a noise that the model's text does not
+    have) costs nothing and is passed over. The state holds the distribution of the next token, so that each history is
+    read once, whatever number of words is tried after it. ``score_rows``: a quicker way to the numbers of whole
+    sentences, where the network has one.
     """
 
     network: NextToken
     encode: Callable[[str], Sequence[int]]
     end_token: int = 0
+    score_rows: ScoreRows | None = None
 
     def start(self, n: int) -> State:
         log_probs, state = self.network.step(np.full(n, self.end_token, np.int64), self.network.start(n))
@@ -79,11 +89,31 @@ class TokenModel:
     def end(self, state: State) -> Scores:
         return state[0][:, self.end_token].astype(np.float64)
 
+    def score(self, sentences: Sentences, state: State, origins: Integers) -> list[Scores]:
+        if self.score_rows is None:
+            return score_by_steps(self, sentences, state, origins)
+        known = {word: self._tokens(word) for sentence in sentences for word in sentence}
+        words = [[known[word] for word in sentence] for sentence in sentences]
+        rows = [np.array([token for tokens in row for token in tokens], np.int64) for row in words]
+        firsts = np.array([row[0] if len(row) else self.end_token for row in rows], np.int64)
+        first = state[0][origins, firsts]
+        rest = self.score_rows(rows, state[1:], origins)
+        return [
+            _of_words(np.concatenate([one[None], others]).astype(np.float64), [len(tokens) for tokens in row])
+            for one, others, row in zip(first, rest, words, strict=True)
+        ]
+
     def _tokens(self, word: str) -> Sequence[int]:
-        tokens = [self.end_token] if word == SENTENCE_END else self.encode(word)
-        if not len(tokens):
-            raise DataError(f"word {word!r}: the language model has no tokens for it")
-        return tokens
+        return [self.end_token] if word == SENTENCE_END else self.encode(word)
+
+
+def _of_words(scores: Scores, lengths: Sequence[int]) -> Scores:
+    """Sums over the tokens of each word, and the last one, of ``</s>``, as it is."""
+    if all(length == 1 for length in lengths):
+        return scores
+    edges = np.concatenate([[0], np.cumsum(lengths)])
+    running = np.concatenate([[0.0], np.cumsum(scores)])
+    return np.append(running[edges[1:]] - running[edges[:-1]], scores[-1])
 
 
 @dataclass(frozen=True)
@@ -103,6 +133,9 @@ class NgramLanguageModel:
 
     def end(self, state: State) -> Scores:
         return self.ngrams.step(state[0], self.ngrams.vocabulary.eos)[0]
+
+    def score(self, sentences: Sentences, state: State, origins: Integers) -> list[Scores]:
+        return score_by_steps(self, sentences, state, origins)
 
 
 @dataclass(frozen=True)
@@ -133,6 +166,12 @@ class Interpolated:
     def end(self, state: State) -> Scores:
         return self._mixed([model.end(part) for model, part in zip(self.models, self._parts(state), strict=True)])
 
+    def score(self, sentences: Sentences, state: State, origins: Integers) -> list[Scores]:
+        found = [
+            model.score(sentences, part, origins) for model, part in zip(self.models, self._parts(state), strict=True)
+        ]
+        return [self._mixed(rows) for rows in zip(*found, strict=True)]
+
     def _mixed(self, scores: Sequence[Scores]) -> Scores:
         total: Scores = np.logaddexp.reduce(np.stack(scores) + np.log(self.weights)[:, None], axis=0)
         return total
@@ -146,10 +185,9 @@ class Interpolated:
         return [state[first:last] for first, last in pairwise(edges)]
 
 
-def read_history(model: LanguageModel, sentences: Sequence[Sequence[str]]) -> State:
+def read_history(model: LanguageModel, sentences: Sentences) -> State:
     """The state of one history after the sentences of a conversation so far, each with its end; (1, ...) arrays."""
     state = model.start(1)
     for sentence in sentences:
-        for word in (*sentence, SENTENCE_END):
-            _, state = model.step([word], state)
+        state = read_sentences(model, state, [sentence])
     return state

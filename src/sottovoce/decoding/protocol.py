@@ -51,13 +51,27 @@ def select(state: State, rows: NDArray[Any]) -> State:
 
 
 def replace(state: State, rows: NDArray[Any], new: State) -> State:
-    """A copy of state in which the given rows come from new."""
-    copies = tuple(array.copy() for array in state)
+    """A copy of state in which the given rows come from new; what has grown longer is padded as in ``concatenate``."""
+    copies = tuple(
+        _padded(array, [max(pair) for pair in zip(array.shape[1:], rows_of_it.shape[1:], strict=True)])
+        for array, rows_of_it in zip(state, new, strict=True)
+    )
     for copy, rows_of_it in zip(copies, new, strict=True):
-        copy[rows] = rows_of_it
+        copy[rows] = _padded(rows_of_it, copy.shape[1:])
     return copies
 
 
 def concatenate(states: Sequence[State]) -> State:
-    """States joined along axis 0; the other axes must agree."""
-    return tuple(np.concatenate(arrays) for arrays in zip(*states, strict=True))
+    """States joined along axis 0. Arrays that have grown to different lengths, such as a Transformer's keys, get zeros
+    at their ends; how much of them counts, the state says itself."""
+    return tuple(_joined(arrays) for arrays in zip(*states, strict=True))
+
+
+def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    shape = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
+    return np.concatenate([_padded(array, shape) for array in arrays])
+
+
+def _padded(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """A copy whose other axes have these sizes."""
+    return np.pad(array, [(0, 0), *((0, size - now) for now, size in zip(array.shape[1:], shape, strict=True))])

@@ -197,11 +197,11 @@ def log_softmax(x: Floats) -> Floats:
     return shifted - log(total)
 
 
-def log_softmax_at(x: Floats, targets: NDArray[np.int64]) -> Floats:
-    """``log_softmax(x)`` at one entry of each row: x float32 (M, V), targets int64 (M,) -> float32 (M,)."""
-    shifted = x - x.max(axis=-1, keepdims=True)
-    total = ordered_sum(exp(shifted).astype(np.float64)).astype(np.float32)
-    found: Floats = shifted[np.arange(len(x)), targets] - log(total)[:, 0]
+def log_softmax_at(x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
+    """Some entries of ``log_softmax(x)``, x float32 (M, V): those at rows (K,) and targets (K,), float32 (K,)."""
+    peak: Floats = x.max(axis=-1, keepdims=True)
+    total = ordered_sum(exp(x - peak).astype(np.float64)).astype(np.float32)
+    found: Floats = (x[rows, targets] - peak[rows, 0]) - log(total)[rows, 0]
     return found
 
 

@@ -45,7 +45,7 @@ class LayerSource(Protocol):
     def layer_norm(self, prefix: str, width: int) -> Layer: ...
     def lstm(self, prefix: str, layer: int, columns: int, units: int) -> Lstm: ...
     def log_softmax(self, x: Floats) -> Floats: ...
-    def log_softmax_at(self, x: Floats, targets: NDArray[np.int64]) -> Floats: ...
+    def log_softmax_at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats: ...
     def tanh(self, x: Floats) -> Floats: ...
 
 
@@ -79,8 +79,8 @@ class NumpyLayers(TensorReader):
     def log_softmax(self, x: Floats) -> Floats:
         return log_softmax(x)
 
-    def log_softmax_at(self, x: Floats, targets: NDArray[np.int64]) -> Floats:
-        return log_softmax_at(x, targets)
+    def log_softmax_at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
+        return log_softmax_at(x, rows, targets)
 
     def tanh(self, x: Floats) -> Floats:
         return self.rules.tanh(x)
@@ -138,8 +138,8 @@ class NativeLayers:
     def log_softmax(self, x: Floats) -> Floats:
         return self._module.log_softmax(np.ascontiguousarray(x), self.kernel)  # type: ignore[no-any-return]
 
-    def log_softmax_at(self, x: Floats, targets: NDArray[np.int64]) -> Floats:
-        found: Floats = self.log_softmax(x)[np.arange(len(x)), targets]
+    def log_softmax_at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
+        found: Floats = self.log_softmax(x)[rows, targets]
         return found
 
     def tanh(self, x: Floats) -> Floats:

@@ -34,6 +34,8 @@ _SCORES = {
     "ds": ("duration", "duscale", 0.0),
     **_EXTRA,
 }
+SCORE_NAMES = frozenset(name for name, _, _ in _SCORES.values())
+"""The scores that the format has fields for; x1 to x9 are anybody's."""
 _NOTES = {"v": "variant", "d": "segmentation", "s": "tag"}
 
 
