@@ -16,6 +16,8 @@ from typer.testing import CliRunner
 from sottovoce.cli.inspect import inspect, snr_db
 from sottovoce.cli.transcribe import transcribe
 from sottovoce.errors import ConfigError, DataError, FormatError, SottovoceError
+from sottovoce.ngram import Vocabulary as NgramVocabulary
+from sottovoce.ngram import save_ngram, train_kneser_ney
 from sottovoce.runtime import Recognizer
 
 tiny = runpy.run_path(str(Path(__file__).parents[1] / "runtime" / "tiny_rnnt.py"))
@@ -49,6 +51,22 @@ def run(*arguments: object) -> list[str]:
         raise result.exception
     assert result.exit_code == 0, result.output
     return result.output.splitlines()
+
+
+def test_a_language_model_in_the_beam(model: Path, folder: Path, tmp_path: Path) -> None:
+    sentences = [["one", "two"], ["five", "six"]] * 3
+    vocabulary = NgramVocabulary.of(["one", "two", "five", "six"])
+    save_ngram(tmp_path / "lm.arpa", train_kneser_ney(vocabulary.encode(sentences), vocabulary, 2)[0])
+    file, lm = folder / "deeper" / "a.wav", tmp_path / "lm.arpa"
+    options = ("--method", "beam", "--lm", lm, "--lm-weight", 2, "--internal-lm-weight", 0.25, "--json")
+    found = json.loads(run("transcribe", model, file, *options)[0])
+    samples, rate = soundfile.read(file, dtype="float32")
+    recognizer = Recognizer(model, method="beam", lm=lm, lm_weight=2.0, internal_lm_weight=0.25)
+    wanted = recognizer.transcribe(samples, rate)
+    assert (found["text"], found["score"]) == (wanted.text, round(wanted.score, 6))
+    assert wanted.score != Recognizer(model, method="beam").transcribe(samples, rate).score
+    with pytest.raises(ConfigError, match="a language model needs a beam search"):
+        run("transcribe", model, file, "--lm", lm)
 
 
 def test_a_folder_is_transcribed_file_by_file(model: Path, folder: Path) -> None:

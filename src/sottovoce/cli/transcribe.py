@@ -50,6 +50,13 @@ def transcribe(
         Path | None, typer.Option(help="A text file of phrases to favour, one a line, with --method beam.")
     ] = None,
     hotwords_score: Annotated[float, typer.Option(help="Nats for each of their tokens.")] = 1.5,
+    lm: Annotated[
+        Path | None, typer.Option(help="A language model's file or run folder, n-grams too, with --method beam.")
+    ] = None,
+    lm_weight: Annotated[float, typer.Option(min=0, help="Factor of its log-probabilities.")] = 0.3,
+    internal_lm_weight: Annotated[
+        float, typer.Option(min=0, help="Factor of the recognizer's internal language model, which is taken off.")
+    ] = 0.0,
     arithmetic: Annotated[Arithmetic, typer.Option(help="int8, float (weight-only figures) or accelerator.")] = "int8",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, with words and times.")] = False,
@@ -71,6 +78,9 @@ def transcribe(
     With --nbest above 1, one line a transcript: name, rank, score, text, best first. A folder is searched with all its
     subfolders, in order of name. A line of the hotwords file may end in a score of its own, as in "some phrase :2.5".
 
+    A language model of the recognizer's own pieces scores every token, one of words or other pieces each word where it
+    ends; it should not outweigh the sound: tune --lm-weight on held-out speech.
+
     With --stream or --microphone, one line an utterance: name, start in seconds, text; on a terminal, the text so far
     is shown while it is spoken, and with --json each change of it is an object. Ctrl-c ends the microphone. A file that
     cannot be read is named on the error stream; the others go on, and the exit code is 2.
@@ -80,6 +90,8 @@ def transcribe(
         sottovoce transcribe model.safetensors hello.wav
 
         sottovoce transcribe model.safetensors recordings/ --method beam --nbest 4 --json
+
+        sottovoce transcribe model.safetensors recordings/ --method beam --lm runs/lm --lm-weight 0.3
 
         sottovoce transcribe model.safetensors --microphone
     """
@@ -97,6 +109,9 @@ def transcribe(
         blank_penalty=blank_penalty,
         hotwords=_read_lines(hotwords) if hotwords else (),
         hotwords_score=hotwords_score,
+        lm=lm,
+        lm_weight=lm_weight,
+        internal_lm_weight=internal_lm_weight,
         endpoint=EndpointRules(
             _rule("rule1", min_trailing_silence=rule1_min_trailing_silence),
             _rule("rule2", min_trailing_silence=rule2_min_trailing_silence),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.decoding.endpoint import Segment
+from sottovoce.decoding.fusion import Fusion, Heard, heard_array
 from sottovoce.decoding.greedy import check_blank_penalty
 from sottovoce.decoding.hotwords import ROOT, ContextGraph
 from sottovoce.decoding.nbest import EMPTY, NBest, Trace, follow
@@ -35,13 +36,14 @@ class BeamState:
 
     frames: Integers  # (N,) encoder frames seen
     starts: Integers  # (N,) of them, those before the present segment
-    scores: Scores  # (N, B) with the bonus of hotwords
+    scores: Scores  # (N, B) with the bonus of hotwords and of fusion
     keys: Keys  # (N, B)
     parents: Keys  # (N, B) the key without the last token
     last: Integers  # (N, B) the last token
     traces: NDArray[Any]  # (N, B) of Trace
     graphs: NDArray[Any]  # (N,) of ContextGraph, or None without hotwords
     contexts: Integers  # (N, B) states in the graphs
+    heard: NDArray[Any]  # (N, B) of Heard, or None without fusion
     output: Floats  # (N, B, J) predictor output after the last token
     predictor: State  # arrays (N, B, ...)
 
@@ -92,13 +94,15 @@ class Beam:
     """Keep the ``beam`` best token sequences; blank_penalty is subtracted from the blank's log-probability (nats).
 
     Utterances started with hotwords get their bonus with each token, before the best are chosen; what is credited for a
-    match under way counts in the beam, not in results. With beam=1 and no hotwords this is greedy search with one
-    symbol a frame. Raises ConfigError for a beam outside 1 to 1,000 or a penalty that is not finite.
+    match under way counts in the beam, not in results. ``fusion`` adds a language model's share to each token, and in
+    results to the end. With beam=1 and neither this is greedy search with one symbol a frame. Raises ConfigError for a
+    beam outside 1 to 1,000 or a penalty that is not finite.
     """
 
     beam: int = 4
     blank_penalty: float = 0.0
     hotwords: ContextGraph | None = None
+    fusion: Fusion | None = None
 
     def __post_init__(self) -> None:
         check_blank_penalty(self.blank_penalty)
@@ -122,9 +126,18 @@ class Beam:
             traces=np.full(shape, EMPTY, object),
             graphs=np.full(n, self.hotwords, object),
             contexts=np.full(shape, ROOT, np.int64),
+            heard=self._begun(model, output, shape),
             output=output.reshape(*shape, -1),
             predictor=tuple(array.reshape(*shape, *array.shape[1:]) for array in predictor),
         )
+
+    def _begun(self, model: Transducer, output: Floats, shape: tuple[int, ...]) -> NDArray[Any]:
+        if self.fusion is None:
+            return np.full(shape, None, object)
+        return heard_array(self.fusion.start(model, output), shape)
+
+    def _begun_anew(self, heard: NDArray[Any]) -> NDArray[Any]:
+        return heard if self.fusion is None else heard_array(self.fusion.restart(list(heard.flat)), heard.shape)
 
     def advance(self, model: Transducer, frames: Floats, lengths: Integers, state: BeamState) -> BeamState:
         """Decode the next chunk: frames float32 (N, T, J), of which the first lengths (N,) of each row count."""
@@ -142,15 +155,20 @@ class Beam:
         log_probs = joint.reshape(n, width, -1)
         totals = state.scores[:, :, None] + log_probs
         _add_bonuses(state, totals)
+        if self.fusion is not None:
+            totals += np.stack([heard.bonus for heard in state.heard.flat]).reshape(totals.shape)
         stayed = _merge(state, totals, log_probs, t)
         indexes, scores = _top(totals.reshape(n, -1), width)
         origins, tokens = np.divmod(indexes, log_probs.shape[2])
         tokens[np.isneginf(scores)] = BLANK  # absent hypotheses take no step
         traces = _extend_traces(state, stayed, origins, tokens, log_probs, t)
-        return _follow_choices(model, state, origins, tokens, scores, traces)
+        return _follow_choices(model, self.fusion, state, origins, tokens, scores, traces)
 
     def restart(self, state: BeamState) -> BeamState:
-        """A new segment for each utterance: nothing found yet, frames counted on, the best hypothesis' history kept."""
+        """A new segment for each utterance: nothing found yet, frames counted on, the best hypothesis' history kept.
+
+        To a language model that is fused it is a new sentence.
+        """
         shape = state.scores.shape
         scores = np.full(shape, -np.inf)
         scores[:, 0] = 0.0
@@ -164,6 +182,7 @@ class Beam:
             parents=np.zeros(shape, np.uint64),
             traces=np.full(shape, EMPTY, object),
             contexts=np.full(shape, ROOT, np.int64),
+            heard=self._begun_anew(state.heard[every, best]),
             output=state.output[every, best],
             predictor=tuple(array[every, best] for array in state.predictor),
         )
@@ -187,12 +206,17 @@ class Beam:
 
 
 def _final_scores(state: BeamState) -> Scores:
-    """Scores (N, B) without the credit of matches that are not complete."""
-    final = state.scores.copy()
+    """Scores (N, B) without the credit of matches that are not complete, and with what a language model gives the
+    end."""
+    final: Scores = state.scores + np.vectorize(_ending, otypes=[np.float64])(state.heard)
     for scores, graph, contexts in zip(final, state.graphs, state.contexts, strict=True):
         if graph is not None:
             scores -= graph.credit[contexts]
     return final
+
+
+def _ending(heard: Heard | None) -> float:
+    return 0.0 if heard is None else heard.final
 
 
 def _add_bonuses(state: BeamState, totals: Scores) -> None:
@@ -210,7 +234,7 @@ def _step_contexts(state: BeamState, contexts: Integers, tokens: Integers) -> In
 
 
 def _write_rows(state: BeamState, rows: Integers, new: BeamState) -> None:
-    for name in ("scores", "keys", "parents", "last", "traces", "contexts", "output"):
+    for name in ("scores", "keys", "parents", "last", "traces", "contexts", "heard", "output"):
         getattr(state, name)[rows] = getattr(new, name)
     for array, new_array in zip(state.predictor, new.predictor, strict=True):
         array[rows] = new_array
@@ -234,17 +258,27 @@ def _extend_traces(
 
 
 def _follow_choices(
-    model: Transducer, state: BeamState, origins: Integers, tokens: Integers, scores: Scores, traces: NDArray[Any]
+    model: Transducer,
+    fusion: Fusion | None,
+    state: BeamState,
+    origins: Integers,
+    tokens: Integers,
+    scores: Scores,
+    traces: NDArray[Any],
 ) -> BeamState:
     """The hypotheses that were chosen: each continues origins (N, B) with tokens (N, B); blanks change nothing."""
     every = np.arange(len(origins))[:, None]
     emitted = tokens != BLANK
     keys, output = state.keys[every, origins], state.output[every, origins]
     predictor = tuple(array[every, origins] for array in state.predictor)
+    heard = state.heard[every, origins]
     if emitted.any():
         output[emitted], stepped = model.predictor_step(tokens[emitted], tuple(array[emitted] for array in predictor))
         for array, new in zip(predictor, stepped, strict=True):
             array[emitted] = new
+        if fusion is not None:
+            extended = fusion.extend(model, heard[emitted].tolist(), tokens[emitted], output[emitted])
+            heard[emitted] = heard_array(extended, (len(extended),))
     return BeamState(
         frames=state.frames,
         starts=state.starts,
@@ -255,6 +289,7 @@ def _follow_choices(
         traces=traces,
         graphs=state.graphs,
         contexts=_step_contexts(state, state.contexts[every, origins], tokens),
+        heard=heard,
         output=output,
         predictor=predictor,
     )

@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol
 
 from sottovoce.decoding.beam import Beam
 from sottovoce.decoding.endpoint import Segment
+from sottovoce.decoding.fusion import Fusion
 from sottovoce.decoding.greedy import Greedy
 from sottovoce.decoding.hotwords import ContextGraph
 from sottovoce.decoding.nbest import NBest
@@ -41,14 +42,17 @@ def make_search(
     blank_penalty: float = 0.0,
     max_symbols: int = 1,
     hotwords: ContextGraph | None = None,
+    fusion: Fusion | None = None,
 ) -> Greedy | Beam:
     """The search of that name; beam counts for "beam" only. Raises ConfigError for an option that cannot be used."""
     if method == "greedy":
         if hotwords is not None:
             raise ConfigError("hotwords need a beam search: method must be 'beam', found 'greedy'")
+        if fusion is not None:
+            raise ConfigError("a language model needs a beam search: method must be 'beam', found 'greedy'")
         return Greedy(max_symbols, blank_penalty)
     if method != "beam":
         raise ConfigError(f"method must be 'greedy' or 'beam', found {method!r}")
     if max_symbols != 1:
         raise ConfigError(f"beam search takes one symbol a frame: max_symbols must be 1, found {max_symbols}")
-    return Beam(beam, blank_penalty, hotwords)
+    return Beam(beam, blank_penalty, hotwords, fusion)

@@ -120,6 +120,11 @@ class Pieces:
         return self._model
 
     @property
+    def pieces(self) -> tuple[str, ...]:
+        """The text of each token, with the space mark of sentencepiece."""
+        return tuple(self._processor.id_to_piece(i) for i in range(self.size))
+
+    @property
     def size(self) -> int:
         return int(self._processor.vocab_size())
 

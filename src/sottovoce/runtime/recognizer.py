@@ -17,9 +17,10 @@ from sottovoce.decoding.protocol import Floats, concatenate, select
 from sottovoce.decoding.rows import concatenate_rows, select_rows
 from sottovoce.decoding.search import Method, Search, make_search
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.errors import DataError, FormatError
+from sottovoce.errors import ConfigError, DataError, FormatError
 from sottovoce.frontend.values import checked_features
 from sottovoce.packed import PackedModel, load_model
+from sottovoce.runtime.fusion import make_fusion
 from sottovoce.runtime.network import Network, make_network
 from sottovoce.runtime.result import ModelInput, Result
 from sottovoce.runtime.rules import Arithmetic
@@ -41,7 +42,9 @@ class Recognizer:
 
     method is "greedy", with at most max_symbols tokens a frame, or "beam", with ``beam`` hypotheses and one token a
     frame. hotwords, in a beam search, are phrases to favour, each of their tokens by hotwords_score nats, or by what
-    stands behind the phrase as in ``"a phrase :2.5"``. endpoint says when ``is_endpoint`` holds. arithmetic is "int8",
+    stands behind the phrase as in ``"a phrase :2.5"``. lm, in a beam search, is a language model's file or run folder,
+    n-grams too, that counts lm_weight; internal_lm_weight is taken off for what the predictor itself has learned
+    (``decoding.fusion``); each segment is a sentence. endpoint says when ``is_endpoint`` holds. arithmetic is "int8",
     "float" (decoded float32 weights, for weight-only figures) or "accelerator" (that of an 8-bit accelerator:
     runtime/accelerator.py). num_threads is the compiled kernels'; where those are missing, NumPy gives the same
     results, slowly. Nothing is appended to the input: the network sees exactly the frames that it was trained on, and
@@ -61,13 +64,16 @@ class Recognizer:
         max_symbols: int = 1,
         hotwords: str | Sequence[str] = (),
         hotwords_score: float = 1.5,
+        lm: str | Path | None = None,
+        lm_weight: float = 0.3,
+        internal_lm_weight: float = 0.0,
         endpoint: EndpointRules = DEFAULT_RULES,
         num_threads: int = 1,
     ) -> None:
         self._make_search = partial(
             make_search, method, beam=beam, blank_penalty=blank_penalty, max_symbols=max_symbols
         )
-        self._search: Search = self._make_search()
+        self._search: Search = self._make_search()  # refuses bad options before anything is read
         self._endpoint = endpoint
         if isinstance(model, PackedModel):
             self._read(model, arithmetic, num_threads)
@@ -78,6 +84,18 @@ class Recognizer:
             except FormatError as error:
                 raise FormatError(f"{model}: {error}") from error
         self._hotwords, self._hotwords_score = hotword_lines(hotwords), hotwords_score
+        if lm is not None:
+            fusion = make_fusion(
+                lm,
+                self.tokenizer,
+                weight=lm_weight,
+                internal=internal_lm_weight,
+                arithmetic=arithmetic,
+                num_threads=num_threads,
+            )
+            self._make_search = partial(self._make_search, fusion=fusion)
+        elif internal_lm_weight:
+            raise ConfigError("internal_lm_weight: expected lm, a language model in the place of the internal one")
         self._search = self._search_for(())
 
     def _read(self, model: PackedModel, arithmetic: Arithmetic, num_threads: int) -> None:

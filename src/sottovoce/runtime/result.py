@@ -17,8 +17,9 @@ class Result:
 
     tokens: pieces of text; ids: their numbers; times: seconds from the start of the stream at which the encoder frame
     that emitted each token begins; log_probs: the model's, of each token, nats; score: of the whole, nats, less the
-    blank penalty of each blank and with the bonus of hotwords; words: with times and confidences; segment: how many
-    segments with a transcript came before; start_time: seconds from the start of the stream to that of the segment.
+    blank penalty of each blank, with the bonus of hotwords and the share of a language model; words: with times and
+    confidences; segment: how many segments with a transcript came before; start_time: seconds from the start of the
+    stream to that of the segment.
     """
 
     text: str
