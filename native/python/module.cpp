@@ -91,7 +91,34 @@ struct PyDense {
     }
     return out.array();
   }
+
+  FloatArray log_softmax_at(nb::handle object, nb::handle rows_object, nb::handle columns_object) const;
 };
+
+// Throws std::invalid_argument unless rows rise within (n,) and columns are those of the layer.
+void check_entries(const Input<std::int64_t>& rows, const Input<std::int64_t>& columns, int n, int width) {
+  std::int64_t before = 0;
+  for (std::size_t k = 0; k < rows.size(); ++k) {
+    const std::int64_t row = rows.data()[k], column = columns.data()[k];
+    if (row < before || row >= n) throw std::invalid_argument("rows: expected rising numbers of rows of x");
+    if (column < 0 || column >= width) throw std::invalid_argument("columns: expected numbers of outputs");
+    before = row;
+  }
+}
+
+FloatArray PyDense::log_softmax_at(nb::handle object, nb::handle rows_object, nb::handle columns_object) const {
+  const Input<float> x(object, "x", {-1, dense.inputs()});
+  const Input<std::int64_t> rows(rows_object, "rows", {-1});
+  const Input<std::int64_t> columns(columns_object, "columns", {rows.extent(0)});
+  check_entries(rows, columns, x.extent(0), dense.outputs());
+  const Output<float> out({rows.size()});
+  {
+    const nb::gil_scoped_release released;
+    dense.log_softmax_at(x.data(), x.extent(0), rows.data(), columns.data(), static_cast<std::ptrdiff_t>(rows.size()),
+                         out.data(), workspace(), *pool);
+  }
+  return out.array();
+}
 
 struct PyLstm {
   LstmLayer layer;
@@ -291,7 +318,8 @@ NB_MODULE(_native, m) {
       .def("integer_product", &PyMatrix::integer_product, "q"_a, "scale"_a);
   nb::class_<PyDense>(m, "Dense")
       .def(nb::new_(&PyDense::make), "weight"_a, "bias"_a, "arithmetic"_a = "int8")
-      .def("__call__", &PyDense::run, "x"_a);
+      .def("__call__", &PyDense::run, "x"_a)
+      .def("log_softmax_at", &PyDense::log_softmax_at, "x"_a, "rows"_a, "columns"_a);
   nb::class_<PyLstm>(m, "LstmLayer")
       .def(nb::new_(&PyLstm::make), "input_weight"_a, "recurrent_weight"_a, "bias"_a,
            "arithmetic"_a = "int8")

@@ -83,6 +83,10 @@ struct Kernels {
   void (*layer_norm)(const float* x, const float* weight, const float* bias, double eps, float* y,
                      std::ptrdiff_t count);
 
+  // Of each of rows, `stride` floats apart: its largest entry and the logarithm of the sum of exp(x - largest), (rows,).
+  void (*log_totals)(const float* x, std::ptrdiff_t stride, std::ptrdiff_t count, int rows, float* peak,
+                     float* log_total);
+
   // One row. log_softmax may work in place; argmax returns what argmax of its result would be, and that entry.
   void (*log_softmax)(const float* x, float* y, std::ptrdiff_t count);
   std::ptrdiff_t (*log_softmax_argmax)(float* x, std::ptrdiff_t count, float* log_probability);

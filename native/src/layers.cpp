@@ -11,6 +11,8 @@
 namespace sottovoce {
 namespace {
 
+constexpr int kRowsTogether = 32;  // of logits: they stay in a cache until they are summed up
+constexpr int kRowsASum = 8;       // that a kernel sums up side by side
 constexpr int kVectorsTogether = 128;  // frames of all streams whose input products wait for their turn
 
 void expect(const char* what, int expected, long long found) {
@@ -48,6 +50,28 @@ void Dense::run(const float* x, int n, float* out, Workspace& space, ThreadPool&
   space.activations.quantize(*arithmetic_, x, {inputs(), n, inputs()});
   weight_->product(space.activations.view(), out, outputs(), pool);
   for (int i = 0; i < n; ++i) kernels().add(bias_.data(), out + static_cast<std::ptrdiff_t>(i) * outputs(), outputs());
+}
+
+void Dense::log_softmax_at(const float* x, int n, const std::int64_t* rows, const std::int64_t* columns,
+                           std::ptrdiff_t count, float* out, Workspace& space, ThreadPool& pool) const {
+  const std::ptrdiff_t width = outputs();
+  float* logits = space.projected.at_least(static_cast<std::size_t>(kRowsTogether * width));
+  float* peak = space.totals.at_least(2 * kRowsTogether);
+  float* log_total = peak + kRowsTogether;
+  std::ptrdiff_t k = 0;
+  for (int start = 0; start < n; start += kRowsTogether) {
+    const int together = std::min(kRowsTogether, n - start);
+    run(x + static_cast<std::ptrdiff_t>(start) * inputs(), together, logits, space, pool);
+    pool.split((together + kRowsASum - 1) / kRowsASum, 2, [&](Range groups) {
+      const int first = groups.first * kRowsASum, last = std::min(groups.last * kRowsASum, together);
+      if (first >= last) return;
+      kernels().log_totals(logits + first * width, width, width, last - first, peak + first, log_total + first);
+    });
+    for (; k < count && rows[k] < start + together; ++k) {
+      const std::ptrdiff_t row = rows[k] - start;
+      out[k] = (logits[row * width + columns[k]] - peak[row]) - log_total[row];
+    }
+  }
 }
 
 LstmLayer::LstmLayer(std::shared_ptr<const Matrix> input, std::shared_ptr<const Matrix> recurrent,

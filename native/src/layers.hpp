@@ -16,7 +16,7 @@ using ArithmeticOf = Arithmetic Kernels::*;
 
 struct Workspace {
   Activations activations;
-  Scratch<float> recurrent, projected, joined;
+  Scratch<float> recurrent, projected, joined, totals;
 };
 
 // x W^T + b.
@@ -33,6 +33,11 @@ class Dense {
 
   // x (n, inputs) -> out (n, outputs).
   void run(const float* x, int n, float* out, Workspace& space, ThreadPool& pool) const;
+
+  // Of the log-softmax of run's result, entry columns[k] of row rows[k], (count,): rows rise, within (n,), and columns
+  // are below outputs. Never more than some rows of that result are there at once.
+  void log_softmax_at(const float* x, int n, const std::int64_t* rows, const std::int64_t* columns, std::ptrdiff_t count,
+                      float* out, Workspace& space, ThreadPool& pool) const;
 
  private:
   const Arithmetic* arithmetic_;

@@ -166,6 +166,16 @@ void check_elementwise(const Kernels& kernels) {
   kernels.log_softmax(x.data(), a.data(), count);
   plain.log_softmax(x.data(), b.data(), count);
   same("log_softmax");
+  constexpr int kRows = 11;  // eight together, then three alone
+  const std::ptrdiff_t columns = count / kRows;
+  std::vector<float> peak(kRows), log_total(kRows), row(x.size());
+  kernels.log_totals(x.data(), columns, columns, kRows, peak.data(), log_total.data());
+  for (int n = 0; n < kRows; ++n) {
+    plain.log_softmax(x.data() + n * columns, row.data(), columns);
+    const float found = (x[static_cast<std::size_t>(n * columns) + 5] - peak[static_cast<std::size_t>(n)]) -
+                        log_total[static_cast<std::size_t>(n)];
+    check(found == row[5], std::string(kernels.name) + ": log_totals");
+  }
   kernels.layer_norm(x.data(), x.data(), x.data(), 1e-5, a.data(), count);
   plain.layer_norm(x.data(), x.data(), x.data(), 1e-5, b.data(), count);
   same("layer_norm");

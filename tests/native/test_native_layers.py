@@ -86,6 +86,46 @@ def test_log_softmax_and_quantization_of_any_row(values: list[float], path: str)
 
 
 @settings(max_examples=60)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 200),
+    st.integers(0, 75),
+    st.sampled_from(PATHS),
+    st.sampled_from(sorted(THREADS)),
+)
+def test_some_entries_of_a_log_softmax(seed: int, width: int, n: int, path: str, threads: int) -> None:
+    """Rows in blocks, sums of eight rows side by side; any entries, none too."""
+    rng = np.random.default_rng(seed)
+    matrix = make_matrix(rng, 24, (2, width))
+    bias = (rng.normal(size=width) * 10.0 ** rng.integers(-1, 2)).astype(np.float32)
+    dense = native.Dense(native.Matrix(24, native_bands(matrix), path, THREADS[threads]), bias)
+    x = rng.normal(size=(n, 24)).astype(np.float32)
+    rows = np.sort(rng.integers(0, n, rng.integers(0, 3 * n))) if n else np.empty(0, np.int64)
+    columns = rng.integers(0, width, len(rows))
+    found = dense.log_softmax_at(x, rows, columns)
+    logits = Dense(as_weight(matrix, "w"), bias)(x)
+    assert same_bits(found, arithmetic.log_softmax_at(logits, rows, columns))
+    assert same_bits(found, arithmetic.log_softmax(logits)[rows, columns])
+
+
+def test_entries_that_are_not_there() -> None:
+    dense = native.Dense(
+        native.Matrix(4, native_bands(make_matrix(np.random.default_rng(0), 4, (2, 5)))), np.zeros(5, np.float32)
+    )
+    x = np.zeros((3, 4), np.float32)
+    for rows, columns, message in (
+        ([3], [0], "rows"),
+        ([1, 0], [0, 0], "rows"),
+        ([-1], [0], "rows"),
+        ([0], [5], "columns"),
+        ([0], [-1], "columns"),
+        ([0, 1], [0], "columns"),
+    ):
+        with pytest.raises(ValueError, match=f"{message}: expected"):
+            dense.log_softmax_at(x, np.array(rows), np.array(columns))
+
+
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 300), st.sampled_from(PATHS))
 def test_layer_norm_of_any_width(seed: int, columns: int, path: str) -> None:
     rng = np.random.default_rng(seed)

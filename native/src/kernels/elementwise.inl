@@ -153,9 +153,20 @@ void layer_norm(const float* x, const float* weight, const float* bias, double e
   }
 }
 
+// Integers in the order of floats, and back. Of zeros the positive one is the larger; no log-probability can tell.
+SOTTOVOCE_INLINE std::int32_t in_order(std::int32_t bits) { return bits ^ ((bits >> 31) & 0x7fffffff); }
+
+SOTTOVOCE_INLINE float largest(const float* x, std::ptrdiff_t count) {
+  std::int32_t best = in_order(static_cast<std::int32_t>(bits_of(x[0])));
+  for (std::ptrdiff_t i = 1; i < count; ++i) {
+    const std::int32_t now = in_order(static_cast<std::int32_t>(bits_of(x[i])));
+    best = now > best ? now : best;
+  }
+  return of_bits(static_cast<std::uint32_t>(in_order(best)));
+}
+
 SOTTOVOCE_INLINE float shift_by_peak(const float* x, float* y, std::ptrdiff_t count) {
-  float peak = x[0];
-  for (std::ptrdiff_t i = 1; i < count; ++i) peak = x[i] > peak ? x[i] : peak;
+  const float peak = largest(x, count);
   double total = 0.0;
   constexpr std::ptrdiff_t kBlock = 64;  // exponentials as vectors, their sum in order
   float powers[kBlock];
@@ -170,6 +181,34 @@ SOTTOVOCE_INLINE float shift_by_peak(const float* x, float* y, std::ptrdiff_t co
     for (std::ptrdiff_t i = 0; i < size; ++i) total += static_cast<double>(powers[i]);
   }
   return log_of(static_cast<float>(total));
+}
+
+// N rows at once: each sum is in order, and waits for itself alone.
+template <int N>
+SOTTOVOCE_INLINE void sum_rows(const float* x, std::ptrdiff_t stride, std::ptrdiff_t count, float* peak,
+                               float* log_total) {
+  constexpr std::ptrdiff_t kBlock = 64;
+  double total[N] = {}, powers[N][kBlock];
+  for (int n = 0; n < N; ++n) peak[n] = largest(x + n * stride, count);
+  for (std::ptrdiff_t start = 0; start < count; start += kBlock) {
+    const std::ptrdiff_t size = count - start < kBlock ? count - start : kBlock;
+    for (int n = 0; n < N; ++n) {
+      const float* row = x + n * stride + start;
+#pragma GCC ivdep
+      for (std::ptrdiff_t i = 0; i < size; ++i) powers[n][i] = static_cast<double>(exp_of(row[i] - peak[n]));
+    }
+    for (std::ptrdiff_t i = 0; i < size; ++i) {
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) total[n] += powers[n][i];
+    }
+  }
+  for (int n = 0; n < N; ++n) log_total[n] = log_of(static_cast<float>(total[n]));
+}
+
+void log_totals(const float* x, std::ptrdiff_t stride, std::ptrdiff_t count, int rows, float* peak, float* log_total) {
+  int n = 0;
+  for (; n + 8 <= rows; n += 8) sum_rows<8>(x + n * stride, stride, count, peak + n, log_total + n);
+  for (; n < rows; ++n) sum_rows<1>(x + n * stride, stride, count, peak + n, log_total + n);
 }
 
 void log_softmax(const float* x, float* y, std::ptrdiff_t count) {

@@ -5,6 +5,6 @@ Kernels make_kernels(const char* name, Layout layout) {
   const Arithmetic accelerator{fixed_quantize, fixed_tanh_all, fixed_sigmoid_all, fixed_lstm_cell};
   return Kernels{name,        layout,             kLevelOffset, SOTTOVOCE_WIDEST_LOOKUP, SOTTOVOCE_SIGNS_APART,
                  make_tables, product,            int8,         accelerator,             exp_all,
-                 log_all,     add_all,            layer_norm,   log_softmax,             log_softmax_argmax,
-                 read};
+                 log_all,     add_all,            layer_norm,   log_totals,              log_softmax,
+                 log_softmax_argmax, read};
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,9 +18,12 @@ from sottovoce.errors import FormatError
 from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.runtime.arithmetic import Floats, log_softmax, log_softmax_at
 from sottovoce.runtime.kernels import NUMPY, check_threads, choose_kernel, compiled_path, native_module, warn_once
+from sottovoce.runtime.layers import Dense
 from sottovoce.runtime.native import NotPackedError, PackedReader
 from sottovoce.runtime.rules import Arithmetic, rules_of
 from sottovoce.runtime.tensors import TensorReader
+
+_LOGITS = 1 << 20  # that NumPy works on at once: bounds memory, changes no result
 
 Layer = Callable[[Floats], Floats]
 Rows = Callable[[NDArray[np.int64]], Floats]
@@ -34,6 +38,16 @@ class Lstm(Protocol):
     def step(self, projected: Floats, h: Floats, c: Floats) -> tuple[Floats, Floats]: ...
 
 
+class Output(Protocol):
+    """A dense layer and its log-softmax: x float32 (M, K)."""
+
+    def __call__(self, x: Floats) -> Floats:
+        """Log-probabilities of every token, (M, V)."""
+
+    def at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
+        """Of ``targets`` (K,) after ``rows`` (K,) of x, which rise; never all M x V at once."""
+
+
 class LayerSource(Protocol):
     """What a network makes its layers from. All raise FormatError naming a tensor that is missing or misshapen."""
 
@@ -44,8 +58,7 @@ class LayerSource(Protocol):
     def embedding(self, prefix: str, rows: int, columns: int) -> Rows: ...
     def layer_norm(self, prefix: str, width: int) -> Layer: ...
     def lstm(self, prefix: str, layer: int, columns: int, units: int) -> Lstm: ...
-    def log_softmax(self, x: Floats) -> Floats: ...
-    def log_softmax_at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats: ...
+    def output(self, prefix: str, rows: int, columns: int) -> Output: ...
     def tanh(self, x: Floats) -> Floats: ...
 
 
@@ -76,14 +89,30 @@ class NumpyLayers(TensorReader):
     def kernel(self) -> str:
         return NUMPY
 
-    def log_softmax(self, x: Floats) -> Floats:
-        return log_softmax(x)
-
-    def log_softmax_at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
-        return log_softmax_at(x, rows, targets)
+    def output(self, prefix: str, rows: int, columns: int) -> Output:
+        return NumpyOutput(self.dense(prefix, rows, columns))
 
     def tanh(self, x: Floats) -> Floats:
         return self.rules.tanh(x)
+
+
+@dataclass(frozen=True)
+class NumpyOutput:
+    """The definition of an ``Output``."""
+
+    dense: Dense
+
+    def __call__(self, x: Floats) -> Floats:
+        return log_softmax(self.dense(x))
+
+    def at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
+        step = max(1, _LOGITS // len(self.dense.bias))
+        edges = np.searchsorted(rows, np.arange(0, len(x) + step, step))
+        found = np.empty(len(targets), np.float32)
+        for start, (first, last) in zip(range(0, len(x), step), pairwise(edges), strict=False):
+            now = slice(first, last)
+            found[now] = log_softmax_at(self.dense(x[start : start + step]), rows[now] - start, targets[now])
+        return found
 
 
 class NativeLayers:
@@ -106,10 +135,19 @@ class NativeLayers:
 
     def dense(self, prefix: str, rows: int, columns: int) -> Layer:
         try:
-            weight = self._matrix(f"{prefix}.weight", rows, columns)
+            return _Shaped(self._dense(prefix, rows, columns), rows)
         except NotPackedError:
             return self._numpy.dense(prefix, rows, columns)
-        return _Shaped(self._module.Dense(weight, self.floats(f"{prefix}.bias", rows), self._arithmetic), rows)
+
+    def output(self, prefix: str, rows: int, columns: int) -> Output:
+        try:
+            return _NativeOutput(self._dense(prefix, rows, columns), self._module, self.kernel)
+        except NotPackedError:
+            return NumpyOutput(self._numpy.dense(prefix, rows, columns))
+
+    def _dense(self, prefix: str, rows: int, columns: int) -> Any:
+        weight = self._matrix(f"{prefix}.weight", rows, columns)
+        return self._module.Dense(weight, self.floats(f"{prefix}.bias", rows), self._arithmetic)
 
     def embedding(self, prefix: str, rows: int, columns: int) -> Rows:
         try:
@@ -134,13 +172,6 @@ class NativeLayers:
             f"{prefix}.bias_hh_l{layer}", 4 * units
         )
         return _NativeLstm(self._module.LstmLayer(*weights, bias, self._arithmetic))
-
-    def log_softmax(self, x: Floats) -> Floats:
-        return self._module.log_softmax(np.ascontiguousarray(x), self.kernel)  # type: ignore[no-any-return]
-
-    def log_softmax_at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
-        found: Floats = self.log_softmax(x)[rows, targets]
-        return found
 
     def tanh(self, x: Floats) -> Floats:
         return self._module.tanh(np.ascontiguousarray(x).reshape(-1), self.kernel, self._arithmetic).reshape(x.shape)  # type: ignore[no-any-return]
@@ -169,6 +200,19 @@ class _Shaped:
     def __call__(self, x: Floats) -> Floats:
         flat = np.ascontiguousarray(x.reshape(-1, x.shape[-1]))
         return self.run(flat).reshape(*x.shape[:-1], self.rows)
+
+
+@dataclass(frozen=True)
+class _NativeOutput:
+    dense: Any
+    module: Any
+    kernel: str
+
+    def __call__(self, x: Floats) -> Floats:
+        return self.module.log_softmax(self.dense(np.ascontiguousarray(x)), self.kernel)  # type: ignore[no-any-return]
+
+    def at(self, x: Floats, rows: NDArray[np.int64], targets: NDArray[np.int64]) -> Floats:
+        return self.dense.log_softmax_at(np.ascontiguousarray(x), rows, targets)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

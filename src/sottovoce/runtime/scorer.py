@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,6 @@ _ROWS, _TOKENS = (
     4096,
 )  # sequences, and tokens, that share a pass over the weights: bounds memory, changes no result
 _SHARED = 0.75  # of the tokens are left at most, where walking a tree of them pays
-_LOGITS = 1 << 20  # logits worked on at once, so that they stay in a cache
 
 
 class LanguageModelScorer:
@@ -79,7 +77,7 @@ class LanguageModelScorer:
             if isinstance(a, LstmLmArchitecture)
             else TransformerLmNetwork(a, self._source)
         )
-        self._output = self._source.dense("output", a.vocabulary, a.width)
+        self._output = self._source.output("output", a.vocabulary, a.width)
 
     @property
     def kernel(self) -> str:
@@ -104,7 +102,7 @@ class LanguageModelScorer:
         """
         tokens = self._checked(tokens)
         hidden, after = self.network.read(tokens, np.ones(len(tokens), np.int64), state)
-        return self._source.log_softmax(self._output(hidden)), after
+        return self._output(hidden), after
 
     def score(self, sentences: Sequence[Sentence], history: Sequence[Sentence] = ()) -> list[Floats]:
         """Log-probabilities of each sentence's tokens and its ``</s>``, float32 (tokens + 1,) in nats.
@@ -147,7 +145,10 @@ class LanguageModelScorer:
             nodes[(ends - lengths)[level.rows] + place] = before + level.nodes
             before += len(level.tokens)
             hidden.append(output)
-        return np.split(self._target_scores(np.concatenate(hidden), targets, nodes), ends[:-1])
+        order = np.argsort(nodes, kind="stable")
+        found = np.empty(len(targets), np.float32)
+        found[order] = self._output.at(np.concatenate(hidden), nodes[order], targets[order])
+        return np.split(found, ends[:-1])
 
     def score_conversations(self, conversations: Sequence[Sequence[Sentence]]) -> list[list[Floats]]:
         """As ``score``, each sentence with all those before it in its conversation as its history."""
@@ -181,24 +182,10 @@ class LanguageModelScorer:
             parts = [row[now] for row in rows]
             lengths = np.array([len(p) for p in parts], np.int64)
             hidden, state = self.network.read(np.concatenate(parts), lengths, state)
-            scores = self._target_scores(hidden, np.concatenate([t[now] for t in targets]))
+            scores = self._output.at(hidden, np.arange(len(hidden)), np.concatenate([t[now] for t in targets]))
             for i, part in enumerate(np.split(scores, np.cumsum(lengths)[:-1])):
                 found[i].append(part)
         return [np.concatenate(parts) if parts else np.empty(0, np.float32) for parts in found]
-
-    def _target_scores(self, hidden: Floats, targets: Integers, rows: Integers | None = None) -> Floats:
-        """Log-probabilities (K,) of targets (K,), each after one of hidden float32 (M, D): ``rows`` (K,), or else its
-        own; never all M x V logits at once."""
-        found = np.empty(len(targets), np.float32)
-        rows = np.arange(len(targets)) if rows is None else rows
-        order = np.argsort(rows, kind="stable")
-        step = max(1, _LOGITS // self.architecture.vocabulary)
-        edges = np.searchsorted(rows[order], np.arange(0, len(hidden) + step, step))
-        for start, (first, last) in zip(range(0, len(hidden), step), pairwise(edges), strict=True):
-            now = order[first:last]
-            logits = self._output(hidden[start : start + step])
-            found[now] = self._source.log_softmax_at(logits, rows[now] - start, targets[now])
-        return found
 
     def _state_after(self, history: Sequence[Sentence]) -> State:
         state = self.start(1)
