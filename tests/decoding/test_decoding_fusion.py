@@ -95,6 +95,23 @@ def test_a_word_brings_its_score_with_the_piece_after_it() -> None:
     assert state[0].tolist() == ["ab"]
 
 
+def test_words_are_read_at_their_ends_alone() -> None:
+    class Counting(ToyNetwork):
+        read = 0
+
+        def step(self, tokens, state):
+            Counting.read += len(tokens)
+            return super().step(tokens, state)
+
+    reader = WordReader(TokenModel(Counting(9, 2), lambda word: [len(word)]), PIECES)  # one token a word
+    state = reader.start(2)
+    for token in (1, 2, 4, 2):  # ▁abcb
+        state = reader.read(np.array([token, token]), state)
+    assert Counting.read == 2  # </s>, from which both begin
+    reader.read(np.array([1, 2]), state)
+    assert Counting.read == 3
+
+
 def test_the_internal_model_leaves_out_the_blank() -> None:
     model = ToyTransducer(seed=3)
     outputs, _ = model.predictor_step(np.array([-1, 1, 2]), model.predictor_start(3))
@@ -126,7 +143,7 @@ def test_a_new_segment_is_a_new_sentence(fusion: Fusion) -> None:
     state = search.restart(search.advance(model, frames[:, :6], np.array([6, 6]), search.start(model, 2)))
     begun = fusion.reader.start(1)
     for heard in state.heard.flat:
-        assert heard.final == pytest.approx(fusion.weight * fusion.reader.final(begun)[0])
+        assert fusion.finals([heard])[0] == pytest.approx(fusion.weight * fusion.reader.final(begun)[0])
         wanted = fusion.weight * fusion.reader.scores(begun)[0] + heard.internal
         assert not heard.bonus[0] and heard.bonus[1:] == pytest.approx(wanted[1:])
     if fusion.internal:

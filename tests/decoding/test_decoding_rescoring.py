@@ -127,6 +127,33 @@ def test_a_word_after_a_history_is_read_once_wherever_it_leads() -> None:
     assert model.network.read == 2  # </s>, and "a" after it
 
 
+def test_words_that_do_not_go_on_are_not_read() -> None:
+    """Twenty words at each of three places, of which one history goes on: it is read, and the beginning."""
+    links = [(place, f"w{place}-{i}") for place in range(3) for i in range(20)]
+    lattice = make_lattice(
+        "u",
+        [0, 1, 2, 3],
+        [p for p, _ in links],
+        [p + 1 for p, _ in links],
+        [w for _, w in links],
+        {"acoustic": [0] * 60},
+    )
+    model = toy()
+    rescore_lattice(lattice, model, ScoreWeights({"acoustic": 1.0, "lm": 1.0}), max_histories=1)
+    assert model.network.read == 1 + 3
+
+
+@given(st.lists(st.text("abc", max_size=3), min_size=1, max_size=4), st.integers(0, 5))
+def test_peeking_is_a_steps_score(words, seed: int) -> None:
+    several = TokenModel(Toy(seed), lambda word: [VOCABULARY.index(letter) for letter in word])
+    for model in (several, toy(seed), Interpolated((several, toy(seed + 1)), (0.4, 0.6))):
+        state = model.start(len(words))
+        for _ in range(2):
+            before = model.peek(words, state)
+            scores, state = model.step(words, state)
+            np.testing.assert_array_equal(before, scores)
+
+
 sentences = st.lists(st.lists(st.sampled_from([*"abc", "zzz"]), max_size=5), max_size=12)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.decoding.endpoint import Segment
-from sottovoce.decoding.fusion import Fusion, Heard, heard_array
+from sottovoce.decoding.fusion import Fusion, heard_array
 from sottovoce.decoding.greedy import check_blank_penalty
 from sottovoce.decoding.hotwords import ROOT, ContextGraph
 from sottovoce.decoding.nbest import EMPTY, NBest, Trace, follow
@@ -172,7 +172,7 @@ class Beam:
         shape = state.scores.shape
         scores = np.full(shape, -np.inf)
         scores[:, 0] = 0.0
-        best = np.repeat(_final_scores(state).argmax(axis=1)[:, None], shape[1], axis=1)
+        best = np.repeat(self._final_scores(state).argmax(axis=1)[:, None], shape[1], axis=1)
         every = np.arange(len(best))[:, None]
         return replace(
             copy_state(state),
@@ -187,9 +187,21 @@ class Beam:
             predictor=tuple(array[every, best] for array in state.predictor),
         )
 
+    def _final_scores(self, state: BeamState) -> Scores:
+        """Scores (N, B) without the credit of matches that are not complete, and with what a language model gives the
+        end."""
+        final = state.scores.copy()
+        for scores, graph, contexts in zip(final, state.graphs, state.contexts, strict=True):
+            if graph is not None:
+                scores -= graph.credit[contexts]
+        if self.fusion is not None:
+            alive = np.isfinite(final)
+            final[alive] += self.fusion.finals(state.heard[alive].tolist())
+        return final
+
     def segments(self, state: BeamState) -> list[Segment]:
         """How far the present segment of each utterance is, by its best hypothesis."""
-        best = state.traces[np.arange(len(state.frames)), _final_scores(state).argmax(axis=1)]
+        best = state.traces[np.arange(len(state.frames)), self._final_scores(state).argmax(axis=1)]
         return [
             Segment.of(start, seen, trace)
             for start, seen, trace in zip(state.starts.tolist(), state.frames.tolist(), best, strict=True)
@@ -197,26 +209,12 @@ class Beam:
 
     def results(self, state: BeamState) -> list[NBest]:
         """What was found in the present segment: up to ``beam`` hypotheses for each utterance, best first."""
-        finals = _final_scores(state)
+        finals = self._final_scores(state)
         orders = np.argsort(-finals, axis=1, kind="stable")
         return [
             NBest(tuple(follow(traces[k], float(scores[k])) for k in order if np.isfinite(scores[k])))
             for traces, scores, order in zip(state.traces, finals, orders, strict=True)
         ]
-
-
-def _final_scores(state: BeamState) -> Scores:
-    """Scores (N, B) without the credit of matches that are not complete, and with what a language model gives the
-    end."""
-    final: Scores = state.scores + np.vectorize(_ending, otypes=[np.float64])(state.heard)
-    for scores, graph, contexts in zip(final, state.graphs, state.contexts, strict=True):
-        if graph is not None:
-            scores -= graph.credit[contexts]
-    return final
-
-
-def _ending(heard: Heard | None) -> float:
-    return 0.0 if heard is None else heard.final
 
 
 def _add_bonuses(state: BeamState, totals: Scores) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.decoding.language_model import LanguageModel, NextToken
-from sottovoce.decoding.protocol import BLANK, Floats, Integers, State, Transducer, concatenate, replace, select
+from sottovoce.decoding.protocol import BLANK, Floats, Integers, State, Transducer, gather, replace, select
 from sottovoce.decoding.scores import Scores
 from sottovoce.decoding.tokens import SPACE
 from sottovoce.errors import ConfigError
@@ -75,30 +75,25 @@ class WordReader:
     the end of the utterance. Until then a word costs nothing: a narrow beam may keep what begins no likely word.
     ``pieces``: texts of the recognizer's tokens.
 
-    The state: the letters of the word so far, its log-probability should it end here, and the model's states before and
-    behind it.
+    The state: the letters of the word so far, its log-probability should it end here, and the model's state before it.
     """
 
     model: LanguageModel
     pieces: tuple[str, ...]
 
     def start(self, n: int) -> State:
-        state = self.model.start(n)
-        return (np.full(n, "", object), np.zeros(n), *state, *state)
+        return (np.full(n, "", object), np.zeros(n), *self.model.start(n))
 
     def read(self, tokens: Integers, state: State) -> State:
-        words, (before, after) = state[0].copy(), self._parts(state)
+        begins = np.array([self.pieces[token].startswith(SPACE) for token in tokens.tolist()])
+        history = self._after(state, np.flatnonzero(begins))
+        words = np.where(begins, "", state[0])
         for row, token in enumerate(tokens.tolist()):
-            piece = self.pieces[token]
-            words[row] = piece.removeprefix(SPACE) if piece.startswith(SPACE) else words[row] + piece
-        begins = np.flatnonzero([self.pieces[token].startswith(SPACE) for token in tokens.tolist()])
-        before = replace(before, begins, select(after, begins))
-        scores, after = np.zeros(len(words)), before
-        rows = np.flatnonzero(words != "")
+            words[row] += self.pieces[token].removeprefix(SPACE)
+        scores, rows = np.zeros(len(words)), np.flatnonzero(words != "")
         if len(rows):
-            scores[rows], read = self.model.step(words[rows].tolist(), select(before, rows))
-            after = replace(before, rows, read)
-        return (words, scores, *before, *after)
+            scores[rows] = self.model.peek(words[rows].tolist(), select(history, rows))
+        return (words, scores, *history)
 
     def scores(self, state: State) -> Scores:
         begins = np.array([piece.startswith(SPACE) for piece in self.pieces])
@@ -106,25 +101,30 @@ class WordReader:
         return found
 
     def final(self, state: State) -> Scores:
-        found: Scores = state[1] + self.model.end(self._parts(state)[1])
+        found: Scores = state[1] + self.model.end(self._after(state, np.arange(len(state[0]))))
         return found
 
-    def _parts(self, state: State) -> tuple[State, State]:
-        half = (len(state) - 2) // 2
-        return state[2 : 2 + half], state[2 + half :]
+    def _after(self, state: State, rows: Integers) -> State:
+        """The model's state with the words of these rows behind it, where there are any."""
+        words, history = state[0], state[2:]
+        rows = rows[words[rows] != ""]
+        if not len(rows):
+            return history
+        _, after = self.model.step(words[rows].tolist(), select(history, rows))
+        return replace(history, rows, after)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Heard:
     """What fusion knows of one hypothesis: ``bonus`` (V,) is what each next token adds to its score, 0 for the blank;
-    ``final`` what is added if it ends; ``internal`` (V,) the internal model's part of the bonus, which is the
-    predictor's; ``row`` of ``state`` is the reader's."""
+    ``internal`` (V,) the internal model's part of that, which is the predictor's; ``row`` of ``state`` is the reader's;
+    ``final`` what is added if it ends, None until it was asked for."""
 
     bonus: Scores
-    final: float
     internal: Scores
     state: State
     row: int
+    final: float | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,9 @@ class Fusion:
 
     def extend(self, model: Transducer, heard: Sequence[Heard], tokens: Integers, outputs: Floats) -> list[Heard]:
         """The same hypotheses with one token more each, tokens (M,), and the outputs (M, J) after them."""
-        return self._heard(self._internal(model, outputs), self.reader.read(tokens, _gathered(heard)))
+        return self._heard(
+            self._internal(model, outputs), self.reader.read(tokens, gather([(item.state, item.row) for item in heard]))
+        )
 
     def _internal(self, model: Transducer, outputs: Floats) -> Scores:
         if not self.internal:
@@ -161,9 +163,16 @@ class Fusion:
     def _heard(self, internal: Scores, state: State) -> list[Heard]:
         bonus = self.weight * self.reader.scores(state) + internal
         bonus[:, BLANK] = 0.0
-        final = (self.weight * self.reader.final(state)).tolist()
-        parts = zip(bonus, final, internal, strict=True)
-        return [Heard(row, end, own, state, i) for i, (row, end, own) in enumerate(parts)]
+        return [Heard(row, own, state, i) for i, (row, own) in enumerate(zip(bonus, internal, strict=True))]
+
+    def finals(self, heard: Sequence[Heard]) -> list[float]:
+        """What is added to each hypothesis if it ends."""
+        unknown = [item for item in heard if item.final is None]
+        if unknown:
+            found = self.weight * self.reader.final(gather([(item.state, item.row) for item in unknown]))
+            for item, final in zip(unknown, found.tolist(), strict=True):
+                item.final = final
+        return [item.final or 0.0 for item in heard]
 
 
 def internal_scores(model: Transducer, outputs: Floats) -> Scores:
@@ -175,18 +184,6 @@ def internal_scores(model: Transducer, outputs: Floats) -> Scores:
     found -= np.log(np.add.accumulate(np.exp(found), axis=1)[:, -1:])
     found[:, BLANK] = 0.0
     return found
-
-
-def _gathered(heard: Sequence[Heard]) -> State:
-    """The states of these hypotheses as one, in their order; each batch of states is indexed once."""
-    batches: dict[int, list[int]] = {}
-    for place, item in enumerate(heard):
-        batches.setdefault(id(item.state), []).append(place)
-    parts = [
-        select(heard[group[0]].state, np.array([heard[i].row for i in group], np.int64)) for group in batches.values()
-    ]
-    places = np.array([place for group in batches.values() for place in group], np.int64)
-    return select(concatenate(parts), np.argsort(places))
 
 
 def heard_array(heard: Sequence[Heard], shape: tuple[int, ...]) -> NDArray[Any]:

@@ -33,6 +33,9 @@ class LanguageModel(Protocol):
         ``</s>`` is a word too: what follows it is the next sentence of a conversation.
         """
 
+    def peek(self, words: Sequence[str], state: State) -> Scores:
+        """The log-probabilities of ``step`` alone, for less: of many words that are tried, few go on."""
+
     def end(self, state: State) -> Scores:
         """Log-probabilities (N,) of ``</s>``."""
 
@@ -76,12 +79,23 @@ class TokenModel:
         return (log_probs, *state)
 
     def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
+        return self._walk(words, state, unread=0)
+
+    def peek(self, words: Sequence[str], state: State) -> Scores:
+        return self._walk(words, state, unread=1)[0]
+
+    def _walk(self, words: Sequence[str], state: State, unread: int) -> tuple[Scores, State]:
+        """Scores of the words, and the states after all but so many of the last tokens of each."""
         tokens = [self._tokens(word) for word in words]
+        lengths = np.array([len(row) for row in tokens], np.int64)
         scores = np.zeros(len(words))
-        for place in range(max(map(len, tokens), default=0)):
-            rows = np.flatnonzero([len(row) > place for row in tokens])
+        for place in range(int(lengths.max(initial=0))):
+            rows = np.flatnonzero(lengths > place)
             ids = np.array([tokens[row][place] for row in rows], np.int64)
             scores[rows] += state[0][rows, ids]
+            ids, rows = ids[lengths[rows] > place + unread], rows[lengths[rows] > place + unread]
+            if not len(rows):
+                continue
             log_probs, after = self.network.step(ids, tuple(array[rows] for array in state[1:]))
             state = (log_probs, *after) if len(rows) == len(words) else replace_rows(state, rows, (log_probs, *after))
         return scores, state
@@ -131,6 +145,9 @@ class NgramLanguageModel:
         scores, after = self.ngrams.step(state[0], ids)
         return scores, (np.where(ids == vocabulary.eos, self.ngrams.start, after),)
 
+    def peek(self, words: Sequence[str], state: State) -> Scores:
+        return self.step(words, state)[0]
+
     def end(self, state: State) -> Scores:
         return self.ngrams.step(state[0], self.ngrams.vocabulary.eos)[0]
 
@@ -162,6 +179,9 @@ class Interpolated:
     def step(self, words: Sequence[str], state: State) -> tuple[Scores, State]:
         found = [model.step(words, part) for model, part in zip(self.models, self._parts(state), strict=True)]
         return self._mixed([scores for scores, _ in found]), tuple(array for _, after in found for array in after)
+
+    def peek(self, words: Sequence[str], state: State) -> Scores:
+        return self._mixed([model.peek(words, x) for model, x in zip(self.models, self._parts(state), strict=True)])
 
     def end(self, state: State) -> Scores:
         return self._mixed([model.end(part) for model, part in zip(self.models, self._parts(state), strict=True)])

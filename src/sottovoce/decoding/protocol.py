@@ -67,6 +67,18 @@ def concatenate(states: Sequence[State]) -> State:
     return tuple(_joined(arrays) for arrays in zip(*states, strict=True))
 
 
+def gather(places: Sequence[tuple[State, int]]) -> State:
+    """The rows at these places, each of some state, as one state in their order; each state is indexed once."""
+    groups: dict[int, list[int]] = {}
+    for i, (state, _) in enumerate(places):
+        groups.setdefault(id(state), []).append(i)
+    parts = [
+        select(places[group[0]][0], np.array([places[i][1] for i in group], np.int64)) for group in groups.values()
+    ]
+    order = np.array([i for group in groups.values() for i in group], np.int64)
+    return select(concatenate(parts), np.argsort(order))
+
+
 def _joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
     shape = [max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True)]
     return np.concatenate([_padded(array, shape) for array in arrays])

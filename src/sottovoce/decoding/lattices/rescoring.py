@@ -15,7 +15,7 @@ import numpy as np
 
 from sottovoce.decoding.language_model import LanguageModel
 from sottovoce.decoding.lattices.lattice import Integers, Lattice
-from sottovoce.decoding.protocol import State, concatenate, select
+from sottovoce.decoding.protocol import State, gather, select
 from sottovoce.decoding.scores import LM, Scores, ScoreWeights
 from sottovoce.errors import ConfigError
 
@@ -53,17 +53,26 @@ def rescore_lattice(
     return _Expansion(lattice, model, weights, name, order, beam, max_histories).run(start)
 
 
+@dataclass(eq=False)
+class _Word:
+    """A word after the history in ``row`` of ``states``; ``after`` is where the history with it is, once it is read."""
+
+    states: State
+    row: int
+    text: str
+    after: tuple[State, int] | None = None
+
+
 @dataclass(frozen=True)
 class _Arrival:
-    """A history that reaches a node: from which split node, by which link, with what score, and its state."""
+    """A history that reaches a node: from which split node, by which link, with what score, and its last word."""
 
     source: int
     link: int
     log_prob: float
     score: float
     history: _History
-    states: State
-    row: int
+    word: _Word
 
 
 @dataclass
@@ -100,7 +109,7 @@ class _Expansion:
     def run(self, start: State | None) -> Lattice:
         arriving: dict[int, list[_Arrival]] = defaultdict(list)
         begin = self.model.start(1) if start is None else start
-        arriving[0].append(_Arrival(-1, -1, 0.0, 0.0, (), begin, 0))
+        arriving[0].append(_Arrival(-1, -1, 0.0, 0.0, (), _Word(begin, 0, "", (begin, 0))))
         ended: list[tuple[int, _Arrival]] = []
         for level in _levels(self.lattice):
             here = [pair for node in level for pair in self._settle(node, arriving.pop(node))]
@@ -136,14 +145,15 @@ class _Expansion:
         """Take every link out of these nodes; a word after a history is scored once, wherever it leads."""
         if not here:
             return
-        states = _gathered([arrival for _, arrival in here])
+        states = self._gathered([arrival for _, arrival in here])
         pairs: dict[tuple[int, int], int] = {}
         for row, (number, _) in enumerate(here):
             node = self.grown.nodes[number]
             for label in self.labels[self.edges[node] : self.edges[node + 1]]:
                 if label:
                     pairs.setdefault((row, label), len(pairs))
-        log_probs, after = self._read(states, pairs)
+        words = [_Word(states, row, self.lattice.words[label]) for row, label in pairs]
+        log_probs = self._scores(words, states)
         for row, (number, arrival) in enumerate(here):
             node = self.grown.nodes[number]
             for link in range(self.edges[node], self.edges[node + 1]):
@@ -156,17 +166,27 @@ class _Expansion:
                         log_prob,
                         arrival.score + self.totals[link] + self.factor * log_prob,
                         self._extended(arrival.history, self.labels[link]),
-                        after if place >= 0 else states,
-                        place if place >= 0 else row,
+                        words[place] if place >= 0 else arrival.word,
                     )
                 )
 
-    def _read(self, states: State, pairs: dict[tuple[int, int], int]) -> tuple[list[float], State]:
-        if not pairs:
-            return [], states
-        rows = np.array([row for row, _ in pairs], np.int64)
-        scores, after = self.model.step([self.lattice.words[label] for _, label in pairs], select(states, rows))
-        return scores.tolist(), after
+    def _scores(self, words: list[_Word], states: State) -> list[float]:
+        if not words:
+            return []
+        rows = np.array([word.row for word in words], np.int64)
+        scores: list[float] = self.model.peek([word.text for word in words], select(states, rows)).tolist()
+        return scores
+
+    def _gathered(self, arrivals: list[_Arrival]) -> State:
+        """The states of these histories as one, in their order; words that nobody has read yet are read now, so that
+        none is read for a history that did not go on."""
+        unread = list(dict.fromkeys(arrival.word for arrival in arrivals if arrival.word.after is None))
+        if unread:
+            before = gather([(word.states, word.row) for word in unread])
+            _, after = self.model.step([word.text for word in unread], before)
+            for row, word in enumerate(unread):
+                word.after = (after, row)
+        return gather([arrival.word.after for arrival in arrivals if arrival.word.after is not None])
 
     def _extended(self, history: _History, label: int) -> _History:
         if not label or self.kept_words == 0:
@@ -176,7 +196,7 @@ class _Expansion:
 
     def _finished(self, ended: list[tuple[int, _Arrival]]) -> Lattice:
         """One last node more, which the histories at the old last node reach by ``</s>``."""
-        log_probs = self.model.end(_gathered([arrival for _, arrival in ended]))
+        log_probs = self.model.end(self._gathered([arrival for _, arrival in ended]))
         last = len(self.grown.nodes)
         for (number, _), log_prob in zip(ended, log_probs.tolist(), strict=True):
             self._link(number, last, -1, log_prob)
@@ -197,18 +217,6 @@ def _levels(lattice: Lattice) -> list[list[int]]:
     for node, level in enumerate(depth):
         levels[level].append(node)
     return levels
-
-
-def _gathered(arrivals: list[_Arrival]) -> State:
-    """The states of these histories as one, in their order; each batch of states is indexed once."""
-    batches: dict[int, list[int]] = defaultdict(list)
-    for place, arrival in enumerate(arrivals):
-        batches[id(arrival.states)].append(place)
-    parts, places = [], list[int]()
-    for group in batches.values():
-        parts.append(select(arrivals[group[0]].states, np.array([arrivals[i].row for i in group], np.int64)))
-        places += group
-    return select(concatenate(parts), np.argsort(np.array(places, np.int64)))
 
 
 def _rebuilt(lattice: Lattice, grown: _Grown, name: str, weights: ScoreWeights) -> Lattice:
