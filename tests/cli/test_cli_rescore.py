@@ -184,9 +184,13 @@ def test_weights_are_tuned_kept_and_used(rescore, tmp_path: Path, models, interp
     if interpolate:
         assert set(value["factors"]) == {"acoustic", "interpolated"}
         assert sum(value["shares"].values()) == pytest.approx(1) and value["shares"]["tri"] > 0.8
+    assert (
+        "(weights tuned on this same input)"
+        in rescore(tmp_path / "dev.jsonl", *lms, "--tune", tmp_path / "dev.jsonl")[1]
+    )
     both = ("--tune", tmp_path / "dev.jsonl", "--out", tmp_path / "both.tsv", "--json")
     report = json.loads(rescore(tmp_path / "test.jsonl", *lms, *both)[1])
-    assert report["tuned"]["errors"] == report["second"]["errors"] == 0
+    assert report["tuned"]["errors"] == report["second"]["errors"] == 0 and not report["tuned_on_input"]
     code, shown, _ = rescore(tmp_path / "test.jsonl", *lms[:4], "--weights", saved, "--out", tmp_path / "later.tsv")
     assert code == 0 and (tmp_path / "later.tsv").read_bytes() == (tmp_path / "both.tsv").read_bytes()
 
@@ -396,6 +400,7 @@ def test_mistakes_are_one_line(rescore, tmp_path: Path, models) -> None:
         ((given, *lm, "--out", tmp_path / "out.ctm"), "n-best lists have no times of words: ctm needs lattices"),
         ((given, *lm, "--out", tmp_path / "no" / "x.trn"), "cannot be written: there is no such folder"),
         ((given, *lm, "--lattices-out", tmp_path / "l"), "with --method lattice"),
+        ((given, *lm, "--method", "lattice"), "--method lattice: expected lattices, found n-best lists in"),
         ((tmp_path / "bare.jsonl", *lm, "--references", tmp_path / "half"), "expected one for 'a-2', found none"),
     ):
         before = sorted(tmp_path.iterdir())

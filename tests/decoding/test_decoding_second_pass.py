@@ -142,6 +142,8 @@ def test_texts_in_another_normalization(tmp_path: Path) -> None:
     assert best_path(lowered).words == ("uh-huh", "uh", "uh", "<laugh>") and len(lowered.words) == 4
     with pytest.raises(DataError, match="u1: a link has one word, and normalized 'Uh-huh' is several"):
         normalized(given, "spoken")
+    skipped: list[Skipped] = []
+    assert normalized(given, "spoken", skipped).lattices == () and [item.id for item in skipped] == ["u1"]
     with pytest.raises(ConfigError, match="normalization: expected one of"):
         normalized(given, "loud")
     write_slf(tmp_path / "b.slf", lattice("u1", "OK", "<laugh>"))

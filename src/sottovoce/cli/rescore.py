@@ -139,6 +139,8 @@ def rescore(
     if first_pass is not None:
         limits = Limits(order, math.inf if beam is None else beam, max_histories) if method is Method.lattice else None
         found = reading.read(first_pass)
+        if limits is not None and found.form == "n-best":
+            raise ConfigError(f"--method lattice: expected lattices, found n-best lists in {first_pass}")
         check_outputs(found.form, limits is not None, *outputs)
         rescored, figures = passes.run(first_pass, found, limits)
         if out is not None:
@@ -148,6 +150,8 @@ def rescore(
         if lattices_out is not None:
             write_lattices(lattices_out, rescored, found.form, reading.symbols)
         report |= figures
+        if tune is not None:
+            report["tuned_on_input"] = tune.resolve() == first_pass.resolve()
     _show(json.dumps(report, ensure_ascii=False) if as_json else "\n".join(sentences(report)))
 
 

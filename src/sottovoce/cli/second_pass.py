@@ -67,7 +67,7 @@ class Reading:
     def read(self, path: Path) -> FirstPass:
         """The input, in the normalization."""
         found = read_first_pass(path, symbols=self.symbols, acoustic_scale=self.acoustic_scale, skipped=self.skipped)
-        return normalized(found, self.normalization)
+        return normalized(found, self.normalization, self.skipped)
 
     def lists(self, found: FirstPass) -> tuple[list[NBestList], list[_Paths]]:
         """n-best lists, and of lattices the path of each entry."""
@@ -132,9 +132,8 @@ class SecondPass:
         """
         if found.lists or found.lattices:
             self.weights(_own_weights(found))  # options that fit no score are no reason to skip an utterance
-        on_lattices = limits is not None and found.form != "n-best"
         with _progress() as update:
-            rescored = self._lattices(found, limits, update) if on_lattices and limits else self._lists(found, update)
+            rescored = self._lists(found, update) if limits is None else self._lattices(found, limits, update)
         skipped = self.reading.tell_skipped()
         if not rescored:
             raise DataError(f"{path}: expected utterances to rescore, found none ({skipped} skipped)")
@@ -341,6 +340,7 @@ def _of_the_input(f: Mapping[str, Any]) -> list[str]:
             lines.append(
                 f"{which} pass: WER {e['wer']:.2f} %{interval}, {e['errors']} errors in {e['words']} words "
                 f"({e['substitutions']} substitutions, {e['insertions']} insertions, {e['deletions']} deletions)"
+                + (" (weights tuned on this same input)" if which == "second" and f.get("tuned_on_input") else "")
             )
     if "oracle_errors" in f:
         lines.append(f"best entries of the lists: {f['oracle_errors']} errors")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +63,7 @@ def read_first_pass(
         _check_once(path, [item.id for item in lists])
         return FirstPass(form, tuple(lists))
     if form == "slf":
-        lattices = list(keep_good(((_stem(file), _slf_reader(file)) for file in files), skipped))
+        lattices = list(keep_good(((_stem(file), partial(read_slf, file)) for file in files), skipped))
     else:
         lattices = [item for file in files for item in read_kaldi_lattices(file, symbols, skipped=skipped)]
     _check_once(path, [lattice.utterance for lattice in lattices])
@@ -71,19 +72,21 @@ def read_first_pass(
     return FirstPass(form, lattices=tuple(lattices))
 
 
-def normalized(found: FirstPass, form: str) -> FirstPass:
+def normalized(found: FirstPass, form: str, skipped: list[Skipped] | None = None) -> FirstPass:
     """The same with every text in a normalization of ``decoding.text``; words that it leaves out are gone.
 
-    Raises DataError where a lattice's word becomes several, ConfigError for an unknown form.
+    A lattice where a word becomes several is noted in ``skipped``, or raises DataError without it. Raises ConfigError
+    for an unknown form.
     """
     rule = normalization(form)
+    relabelled = keep_good(((x.utterance, partial(_relabelled, x, rule)) for x in found.lattices), skipped)
     return replace(
         found,
         lists=tuple(
             replace(x, entries=tuple(NBestEntry(tuple(rule(e.text).split()), e.scores) for e in x.entries))
             for x in found.lists
         ),
-        lattices=tuple(_relabelled(lattice, rule) for lattice in found.lattices),
+        lattices=tuple(relabelled),
     )
 
 
@@ -95,10 +98,6 @@ def _relabelled(lattice: Lattice, rule: Callable[[str], str]) -> Lattice:
     words = dict.fromkeys([NO_WORD, *texts])
     numbers = {word: i for i, word in enumerate(words)}
     return replace(lattice, words=tuple(words), labels=np.array([numbers[x] for x in texts], np.int64)[lattice.labels])
-
-
-def _slf_reader(path: Path) -> Callable[[], Lattice]:
-    return lambda: read_slf(path)
 
 
 def _files(path: Path) -> list[Path]:
