@@ -8,6 +8,8 @@ def test_settings_survive_a_round_trip_through_plain_values() -> None:
     settings = FeatureSettings(sample_rate=8_000, bins=40, low_hz=60.0, high_hz=-200.0, frame_ms=20.0, shift_ms=8.0)
     assert FeatureSettings.from_dict(settings.to_dict()) == settings
     assert FeatureSettings.from_dict({"bins": 40}) == FeatureSettings(bins=40)
+    nemo = FeatureSettings(style="nemo", low_hz=0.0, high_hz=0.0)
+    assert FeatureSettings.from_dict(nemo.to_dict()) == nemo and "style" not in settings.to_dict()
 
 
 def test_a_negative_upper_edge_counts_from_the_nyquist_frequency() -> None:
@@ -30,6 +32,8 @@ def test_a_negative_upper_edge_counts_from_the_nyquist_frequency() -> None:
         ({"high_hz": 9_000.0}, "9000.0"),
         ({"frame_ms": 5.0}, "shift_ms 10.0 exceeds frame_ms 5.0"),
         ({"shift_ms": "10"}, "'10'"),
+        ({"style": "htk"}, "style must be kaldi or nemo, found 'htk'"),
+        ({"style": "nemo"}, "style nemo has filters from 0 to 8000.0 Hz"),
     ],
 )
 def test_bad_settings_are_refused_by_name(values: dict[str, object], named: str) -> None:

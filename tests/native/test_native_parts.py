@@ -196,8 +196,9 @@ def test_rates_that_python_refuses_are_refused(build: Build, rate: int) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"sample_rate": 8000, "bins": 40}, {"bins": 23, "frame_ms": 32.0, "shift_ms": 12.5, "high_hz": 7000}],
-)
+    [{}, {"sample_rate": 8000, "bins": 40}, {"bins": 23, "frame_ms": 32.0, "shift_ms": 12.5, "high_hz": 7000},
+     {"style": "nemo", "low_hz": 0, "high_hz": 0}],
+)  # fmt: skip
 @pytest.mark.parametrize("count", [0, 1, 100, 6000])
 def test_filterbanks_are_those_of_the_wheel(build: Build, settings: dict[str, Any], count: int) -> None:
     wanted = FeatureSettings.from_dict(settings)
@@ -212,7 +213,8 @@ def test_filterbanks_are_those_of_the_wheel(build: Build, settings: dict[str, An
 
 
 @pytest.mark.parametrize("settings", [{"bins": 2}, {"bins": 200}, {"low_hz": 9000}, {"x": 1}, {"shift_ms": 30.0},
-                                      {"bins": 80.0}, {"sample_rate": True}])  # fmt: skip
+                                      {"bins": 80.0}, {"sample_rate": True}, {"style": "htk"},
+                                      {"style": "nemo"}])  # fmt: skip
 def test_settings_that_python_refuses_are_refused(build: Build, settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         FeatureSettings.from_dict(settings)

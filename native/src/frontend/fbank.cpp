@@ -21,13 +21,14 @@ knf::FbankOptions make_options(const FeatureSettings& settings) {
   frame.frame_shift_ms = static_cast<float>(settings.shift_ms);
   frame.dither = 0.0f;
   frame.snip_edges = false;
-  frame.window_type = "povey";
-  frame.remove_dc_offset = true;
+  frame.window_type = settings.nemo ? "hann" : "povey";
+  frame.remove_dc_offset = !settings.nemo;
   frame.preemph_coeff = 0.97f;
   frame.round_to_power_of_two = true;
   options.mel_opts.num_bins = settings.bins;
   options.mel_opts.low_freq = static_cast<float>(settings.low_hz);
   options.mel_opts.high_freq = static_cast<float>(settings.high_hz);
+  options.mel_opts.is_librosa = settings.nemo;
   options.use_energy = false;
   options.use_log_fbank = true;
   options.use_power = true;

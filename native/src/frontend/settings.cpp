@@ -30,6 +30,9 @@ void check(const FeatureSettings& s) {
   if (!(s.low_hz < s.top_hz() && s.top_hz() <= s.sample_rate / 2.0)) {
     refuse("the band from low_hz to high_hz is not inside 0 to " + std::to_string(s.sample_rate / 2) + " Hz");
   }
+  if (s.nemo && (s.low_hz != 0 || s.top_hz() != s.sample_rate / 2.0)) {
+    refuse("style nemo has filters from 0 to " + std::to_string(s.sample_rate / 2) + " Hz");
+  }
   // The lowest filter is the narrowest; one without a spectral line in it would be constant.
   const double low = mel(s.low_hz), lowest = hertz(low + 2 * (mel(s.top_hz()) - low) / (s.bins + 1)) - s.low_hz;
   const int doublings = std::max(1, static_cast<int>(std::ceil(std::log2(s.sample_rate * 0.001 * s.frame_ms))));
@@ -44,6 +47,12 @@ FeatureSettings read_settings(const Json& fields) {
   FeatureSettings settings;
   for (const JsonMember& member : *fields.as<Json::Object>()) {
     if (member.name == "kind") continue;
+    if (member.name == "style") {
+      const std::string* style = member.value.as<std::string>();
+      if (!style || (*style != "kaldi" && *style != "nemo")) refuse("style must be kaldi or nemo");
+      settings.nemo = *style == "nemo";
+      continue;
+    }
     const auto limits = std::find_if(std::begin(kLimits), std::end(kLimits),
                                      [&](const Limits& known) { return known.name == member.name; });
     if (limits == std::end(kLimits)) refuse("unknown setting " + quoted(member.name));

@@ -12,6 +12,7 @@ struct FeatureSettings {
   double high_hz = -400.0;  // zero or negative: an offset from the Nyquist frequency
   double frame_ms = 25.0;
   double shift_ms = 10.0;
+  bool nemo = false;  // style "nemo": Hann window, DC offset kept, librosa's filters; else Kaldi's
 
   double top_hz() const { return high_hz > 0 ? high_hz : sample_rate / 2.0 + high_hz; }
 };

@@ -99,8 +99,10 @@ def _options(settings: FeatureSettings) -> knf.FbankOptions:
     frame.samp_freq = float(settings.sample_rate)
     frame.frame_length_ms, frame.frame_shift_ms = float(settings.frame_ms), float(settings.shift_ms)
     frame.dither, frame.snip_edges = 0.0, False
-    frame.window_type, frame.remove_dc_offset, frame.preemph_coeff = "povey", True, 0.97
+    nemo = settings.style == "nemo"
+    frame.window_type, frame.remove_dc_offset, frame.preemph_coeff = "hann" if nemo else "povey", not nemo, 0.97
     frame.round_to_power_of_two = True
     mel.num_bins, mel.low_freq, mel.high_freq = settings.bins, float(settings.low_hz), float(settings.high_hz)
+    mel.is_librosa = nemo
     options.use_energy, options.use_log_fbank, options.use_power = False, True, True
     return options

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, Literal, get_args
 
 from sottovoce.errors import ConfigError
 
@@ -18,16 +18,20 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "shift_ms": (1.0, 200.0),
 }
 _INTEGERS = ("sample_rate", "bins")
+Style = Literal["kaldi", "nemo"]
+STYLES: tuple[str, ...] = get_args(Style)
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Log-mel filterbanks as sherpa-onnx computes them for its ``lstm`` type.
+    """Log-mel filterbanks as sherpa-onnx computes them for its ``lstm`` type, or for its NeMo type.
 
     ``bins`` mel filters from ``low_hz`` to ``high_hz`` (zero or negative: an offset from the Nyquist frequency), frames
-    of ``frame_ms`` every ``shift_ms``, audio at ``sample_rate`` with samples in [-1, 1]. Fixed, because nothing here
-    ever varies them: povey window, no dither, edges reflected, DC offset removed, pre-emphasis 0.97, power spectrum,
-    natural logarithm. Raises ConfigError on values out of range.
+    of ``frame_ms`` every ``shift_ms``, audio at ``sample_rate`` with samples in [-1, 1]. ``style`` "kaldi": povey
+    window, DC offset removed, filters on Kaldi's mel scale; "nemo": Hann window, DC offset kept, librosa's filters
+    (Slaney's scale, of equal area) from 0 Hz to the Nyquist frequency. Fixed, because nothing here ever varies them: no
+    dither, edges reflected, pre-emphasis 0.97, power spectrum, natural logarithm. Raises ConfigError on values out of
+    range.
     """
 
     sample_rate: int = 16_000
@@ -36,10 +40,18 @@ class FeatureSettings:
     high_hz: float = -400.0
     frame_ms: float = 25.0
     shift_ms: float = 10.0
+    style: Style = "kaldi"
 
     def __post_init__(self) -> None:
         for name, (low, high) in _LIMITS.items():
             _check_number(name, getattr(self, name), low, high)
+        if self.style not in STYLES:
+            raise ConfigError(f"features: style must be {' or '.join(STYLES)}, found {self.style!r}")
+        if self.style == "nemo" and (self.low_hz, self.top_hz) != (0, self.sample_rate / 2):
+            raise ConfigError(
+                f"features: style nemo has filters from 0 to {self.sample_rate / 2} Hz (low_hz 0, high_hz 0), found "
+                f"{self.low_hz} to {self.top_hz}"
+            )
         if self.shift_ms > self.frame_ms:
             raise ConfigError(
                 f"features: shift_ms {self.shift_ms} exceeds frame_ms {self.frame_ms}: audio would be lost"
@@ -65,8 +77,11 @@ class FeatureSettings:
         return int(self.sample_rate * 0.001 * self.shift_ms)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
+        """Plain values, for JSON; without ``style`` where it is Kaldi's, as files had it before there was another."""
+        values = asdict(self)
+        if self.style == "kaldi":
+            del values["style"]
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> FeatureSettings:
