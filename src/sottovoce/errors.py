@@ -25,6 +25,10 @@ class PlanError(SottovoceError):
     """A bit plan that does not fit the model or the target."""
 
 
+class ExportError(SottovoceError):
+    """A model that another runtime's form cannot hold, or an export that does not compute the model."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the known name that is closest, or nothing: the way out of a misspelling."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.5)

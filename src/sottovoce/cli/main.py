@@ -26,6 +26,7 @@ _COMMANDS = {
     "rescore": ("rescore", "rescore", "Rescore n-best lists or lattices with language models, and show both passes."),
     "compare": ("compare", "compare", "Compare systems by their hypotheses: word errors, intervals, significance."),
     "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
+    "export": ("export", "export", "Write a model for ONNX Runtime or stock sherpa-onnx."),
     "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
     "bench": ("bench", "bench", "Measure how fast a model file runs here."),
     "doctor": ("doctor", "doctor", "Show which kernels run here, and why."),
@@ -33,6 +34,7 @@ _COMMANDS = {
 _INTERRUPTED = 130  # how typer ends on ctrl-c
 _TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "scipy", "urllib3")
 _EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "espeakng_loader": "demo", "sounddevice": "microphone"}
+_EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "sherpa_onnx"), "export")
 
 
 class LazyGroup(TyperGroup):
