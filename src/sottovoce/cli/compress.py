@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from sottovoce.cli.perplexity import corpus_of, perplexity_figures, perplexity_sentence
@@ -18,13 +19,16 @@ from sottovoce.quant import BitPlan
 from sottovoce.quant.spec import KINDS
 from sottovoce.training.arms import Job, carry_out, new_module, plan_for
 from sottovoce.training.config import CompressionConfig, LmRecipe, Recipe, apply_override, parse_recipe, with_scheme
+from sottovoce.training.rounding import round_file
 from sottovoce.training.run import Run
 
 _SCHEMES = get_args(CompressionConfig.model_fields["scheme"].annotation)
 
 
 def compress(
-    run: Annotated[Path, typer.Argument(help="A run folder made by 'sottovoce train'.")],
+    run: Annotated[
+        Path, typer.Argument(help="A run folder made by 'sottovoce train', or, with --scheme ptq, a model file.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -47,21 +51,25 @@ def compress(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
     """Compress a trained run and write `OUT/model.safetensors`. A language model is then run on the text that its
-    corpus reports on.
+    corpus reports on. A model file, imported for one, can be rounded without data.
 
     Example: `sottovoce compress runs/fsdd --bits 4 --out runs/fsdd-4bit --set phase.epochs=3`
     """
-    trained, made_by, folder = Run.open(run)
     if plan is not None:
         _check_plan_alone(bits, kind, grouping)
-    choices = {
+    choices: dict[str, Any] = {
         "plan": None if plan is None else _plan(plan),
         "bits": bits,
         "scheme": scheme,
         "kind": kind,
         "grouping": grouping,
     }
-    recipe = _with(made_by, {k: v for k, v in choices.items() if v is not None}, settings or [])
+    choices = {k: v for k, v in choices.items() if v is not None}
+    if run.is_file():
+        _report_sizes(_rounded(run, choices, settings or [], out))
+        return
+    trained, made_by, folder = Run.open(run)
+    recipe = _with(made_by, choices, settings or [])
     forks = recipe.fork_epoch is not None and recipe.compression.scheme != "ptq"
     if forks:
         _check_fork(run, made_by, recipe, data is not None, seed)
@@ -83,14 +91,31 @@ def compress(
         progress=True,
     )
     made = carry_out(job)
+    _report_sizes(made)
+    if isinstance(recipe, LmRecipe):
+        figures = perplexity_figures(made, corpus_of(made, job.data), num_threads=job.threads)
+        Console(highlight=False, soft_wrap=True).print(perplexity_sentence(figures), markup=False)
+
+
+def _report_sizes(made: Path) -> None:
     sizes = file_sizes(made)
     ratio = sizes.fp32_bytes / sizes.model_bytes
     found = f"{sizes.file_bytes:,} bytes, the model {sizes.model_bytes:,}: {ratio:.1f}x smaller than float32"
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"{made}: {found}", markup=False)
-    if isinstance(recipe, LmRecipe):
-        figures = perplexity_figures(made, corpus_of(made, job.data), num_threads=job.threads)
-        console.print(perplexity_sentence(figures), markup=False)
+    Console(highlight=False, soft_wrap=True).print(f"{made}: {found}", markup=False)
+
+
+def _rounded(path: Path, choices: dict[str, Any], overrides: list[str], out: Path | None) -> Path:
+    """A model file alone, by its own plan, or the defaults of one."""
+    section: dict[str, Any] = {"scheme": "ptq", **choices}
+    for override in overrides:
+        apply_override(section, override)
+    try:
+        settings = CompressionConfig.model_validate(section)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"compression.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    width = f"{settings.bits}bit" if settings.plan is None else f"plan-{_digest(settings.plan)}"
+    return round_file(path, settings, out or path.parent / f"{path.stem}-{settings.scheme}-{width}")
 
 
 def _folder(run: Path, recipe: Recipe) -> Path:

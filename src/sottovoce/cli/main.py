@@ -27,6 +27,7 @@ _COMMANDS = {
     "compare": ("compare", "compare", "Compare systems by their hypotheses: word errors, intervals, significance."),
     "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
     "export": ("export", "export", "Write a model for ONNX Runtime or stock sherpa-onnx."),
+    "import": ("importing", "import_weights", "Take over a trained model's weights, to compress them."),
     "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
     "bench": ("bench", "bench", "Measure how fast a model file runs here."),
     "doctor": ("doctor", "doctor", "Show which kernels run here, and why."),

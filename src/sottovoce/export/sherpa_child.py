@@ -1,15 +1,15 @@
-"""Runs stock sherpa-onnx over signals, in a process of its own: ``python -m sottovoce.export.sherpa_child REQUEST``.
+"""Run as a file in a fresh interpreter by ``export.transcripts``: stock sherpa-onnx over signals.
 
-sherpa-onnx brings an ONNX Runtime of its own, and ends its process where a model lacks what it wants. REQUEST is a JSON
-file: ``signals``, an .npz with sound as float32 arrays ``0``, ``1``, ..., ``rate`` in Hz, ``piece`` samples at a time,
-``passes``, one list of keyword arguments of ``OnlineRecognizer.from_transducer`` each. Prints one JSON line: for each
-pass and signal the tokens and their times in seconds, what it cost, and sherpa-onnx's version.
+sherpa-onnx brings an ONNX Runtime of its own, and ends its process where a model lacks what it wants. The argument is a
+JSON file: ``signals``, an .npz with sound as float32 arrays ``0``, ``1``, ..., ``rate`` in Hz, ``piece``, samples at a
+time, ``passes``, keyword arguments of ``OnlineRecognizer.from_transducer`` each. Prints one JSON line: for each pass
+and signal the text, the tokens and their times in seconds; for each pass the seconds to load and the processor's
+seconds to transcribe; ``added_bytes`` of memory at the peak, over what the process had before; its version.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from importlib.metadata import version
@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from sottovoce.evaluation.cold_child import peak_bytes
 
 
 def transcribe(recognizer: Any, samples: np.ndarray, rate: int, piece: int) -> dict[str, Any]:
@@ -39,7 +41,7 @@ def main() -> None:
     request = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     with np.load(request["signals"]) as file:
         signals = [file[str(i)] for i in range(len(file.files))]
-    before = _peak_bytes()
+    before = peak_bytes()
     passes = []
     for arguments in request["passes"]:
         start = time.perf_counter()
@@ -48,12 +50,8 @@ def main() -> None:
         results = [transcribe(recognizer, x, request["rate"], request["piece"]) for x in signals]
         cost = {"load_s": loaded - start, "cpu_s": time.process_time() - cpu}
         passes.append({"results": results, **cost})
-    done = {"version": version("sherpa-onnx"), "passes": passes, "added_bytes": _peak_bytes() - before}
+    done = {"version": version("sherpa-onnx"), "passes": passes, "added_bytes": peak_bytes() - before}
     sys.stdout.write(json.dumps(done) + "\n")
-
-
-def _peak_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

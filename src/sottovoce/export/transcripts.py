@@ -21,6 +21,7 @@ from sottovoce.frontend.settings import FeatureSettings
 from sottovoce.runtime import PackedRnnt
 from sottovoce.runtime.arithmetic import Floats
 
+_CHILD = Path(__file__).with_name("sherpa_child.py")
 PIECE = 1600
 """Samples that are given to a stream at a time."""
 _SHARES = (0.7, 0.5, 0.3, 0.15, 0.05)
@@ -131,7 +132,7 @@ def run_sherpa(
         np.savez(folder / "signals.npz", **arrays)
         request = {"signals": str(folder / "signals.npz"), "rate": rate, "piece": piece, "passes": list(passes)}
         (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
-        command = [sys.executable, "-m", "sottovoce.export.sherpa_child", str(folder / "request.json")]
+        command = [sys.executable, "-P", str(_CHILD), str(folder / "request.json")]
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines() or ["it said nothing"]

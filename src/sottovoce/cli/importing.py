@@ -1,0 +1,52 @@
+"""``sottovoce import``: weights from elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from sottovoce.errors import ConfigError
+from sottovoce.importing import import_model, make_run, read_mapping, read_tensors
+from sottovoce.packed import PackedModel
+from sottovoce.training.config import load_recipe
+from sottovoce.training.run import make_folder
+
+
+def import_weights(
+    source: Annotated[Path, typer.Argument(help="A safetensors, PyTorch or ONNX file, or a folder of ONNX files.")],
+    out: Annotated[Path, typer.Option(help="The packed float32 file; with --recipe, a run folder.")],
+    mapping: Annotated[Path, typer.Option(help="YAML: the network, and where each of its tensors comes from.")],
+    recipe: Annotated[
+        Path | None, typer.Option(help="A recipe, to train the model further while it is compressed.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="With --recipe: prepared data.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="With --recipe, an override: section.key=value; repeatable.")
+    ] = None,
+) -> None:
+    """Take over a trained model's weights: a packed float32 file, which `compress --scheme ptq` rounds at once; or with
+    a recipe and data a run, which any scheme trains further. Nothing in a file is executed.
+
+    Examples:
+
+        sottovoce import theirs.safetensors --mapping theirs.yaml --out model.safetensors
+
+        sottovoce import theirs.pt --mapping theirs.yaml --recipe fsdd --data data/fsdd --out runs/theirs
+    """
+    if (recipe is None) != (data is None):
+        raise ConfigError("--recipe and --data go together: a run is trained further on data")
+    model = import_model(read_tensors(source), read_mapping(mapping), mapping.parent)
+    if recipe is not None and data is not None:
+        out = make_run(model, load_recipe(recipe, settings), data, out).model
+    else:
+        _save(model, out)
+    tensors = f"{len(model.tensors)} tensors, {model.parameters:,} parameters"
+    Console(highlight=False, soft_wrap=True).print(f"{out}: {tensors}", markup=False)
+
+
+def _save(model: PackedModel, out: Path) -> None:
+    make_folder(out.absolute().parent)
+    model.save(out)

@@ -1,0 +1,8 @@
+"""Trained weights from elsewhere, as our packed float32 file."""
+
+from sottovoce.importing.build import import_model
+from sottovoce.importing.mapping import TensorMap, read_mapping
+from sottovoce.importing.runs import make_run
+from sottovoce.importing.sources import read_tensors
+
+__all__ = ["TensorMap", "import_model", "make_run", "read_mapping", "read_tensors"]

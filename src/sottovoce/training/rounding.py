@@ -1,0 +1,43 @@
+"""Post-training quantization of a model file alone: no run, no data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from sottovoce.errors import ConfigError
+from sottovoce.models import network_of
+from sottovoce.packed import load_model
+from sottovoce.quant.loading import load
+from sottovoce.schemes import PTQ, compress
+from sottovoce.training.arms import plan_for
+from sottovoce.training.config import CompressionConfig
+from sottovoce.training.run import make_folder
+
+
+def round_file(path: Path, settings: CompressionConfig, folder: Path) -> Path:
+    """Round a model file by the section's plan; writes ``folder``'s ``model.safetensors`` and ``plan.json``.
+
+    Raises ConfigError for a scheme that trains, FormatError for a file of another kind of network, PlanError for a plan
+    that does not fit.
+    """
+    if settings.scheme != "ptq":
+        raise ConfigError(
+            f"{path}: a model file alone can only be rounded (--scheme ptq); {settings.scheme} trains, and needs a "
+            "run: one made by 'sottovoce train', or 'sottovoce import' with --recipe and --data"
+        )
+    network = network_of(load_model(path).architecture)
+    base = load(path, into=network)
+    plan = plan_for(settings, network)
+    make_folder(folder)
+    plan.save(folder / "plan.json")
+    packed = compress(network, plan, PTQ()).finish(float_dtype=settings.float_dtype)
+    made = {"scheme": "ptq", "bits": settings.bits, **({} if settings.plan is None else {"planned": True})}
+    replace(
+        packed,
+        architecture=base.architecture,
+        input=base.input,
+        tokenizer=base.tokenizer,
+        provenance={**base.provenance, **made},
+    ).save(folder / "model.safetensors")
+    return folder / "model.safetensors"
