@@ -131,7 +131,7 @@ def operators(graph: onnx.ModelProto) -> Counter[str]:
 def test_codes_are_expanded_once_at_load() -> None:
     for graph in onnx_graphs(random_model(), "codes").values():
         left = operators(graph)
-        assert not left.keys() & {"BitShift", "BitwiseAnd", "BitwiseOr"}, left
+        assert not left.keys() & {"BitShift", "Cast"}, left
         assert left["Gather"] <= 1  # that of the embedding
 
 
@@ -165,7 +165,7 @@ def test_graphs_are_for_the_runtimes_that_people_have() -> None:
     for graph in (*onnx_graphs(random_model(), "codes").values(), *onnx_graphs(random_model(), "int8").values()):
         onnx.checker.check_model(graph, full_check=False)
         assert graph.ir_version <= 8
-        assert {one.domain: one.version for one in graph.opset_import}[""] == 18
+        assert {one.domain: one.version for one in graph.opset_import}[""] == 17
 
 
 def test_a_folder_is_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 
 from sottovoce.errors import ConfigError, did_you_mean
-from sottovoce.export import FORMS, PREDICTORS, Exported, SherpaExported, export_onnx, export_sherpa
+from sottovoce.export import FORMS, PREDICTORS, Exported, SherpaExported, export_onnx, export_onnx_set, export_sherpa
 from sottovoce.export.sherpa import CHUNK, WINDOW
 from sottovoce.export.transcripts import at_rate
 from sottovoce.frontend.audio import read_audio
 from sottovoce.packed import PackedModel, load_model
+from sottovoce.packed.onnx_set import OnnxSetArchitecture
 from sottovoce.runtime import ModelInput
 from sottovoce.runtime.arithmetic import Floats
 
@@ -57,6 +58,8 @@ def export(
     console = Console(highlight=False, soft_wrap=True)
     if form == "onnx":
         exported: Exported | SherpaExported = export_onnx(packed, out, weights=weights)  # type: ignore[arg-type]
+    elif packed.architecture.get("type") == OnnxSetArchitecture.TYPE:
+        exported = export_onnx_set(packed, out, weights=weights, check=check)  # type: ignore[arg-type]
     else:
         exported = export_sherpa(
             packed,

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sottovoce.errors import ConfigError
-from sottovoce.importing import import_model, make_run, read_mapping, read_tensors
+from sottovoce.importing import import_model, import_onnx_set, is_onnx_set, make_run, read_mapping, read_tensors
 from sottovoce.packed import PackedModel
 from sottovoce.training.config import load_recipe
 from sottovoce.training.run import make_folder
@@ -18,7 +18,12 @@ from sottovoce.training.run import make_folder
 def import_weights(
     source: Annotated[Path, typer.Argument(help="A safetensors, PyTorch or ONNX file, or a folder of ONNX files.")],
     out: Annotated[Path, typer.Option(help="The packed float32 file; with --recipe, a run folder.")],
-    mapping: Annotated[Path, typer.Option(help="YAML: the network, and where each of its tensors comes from.")],
+    mapping: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML: the network, and where each tensor comes from. A folder of sherpa-onnx's files needs none."
+        ),
+    ] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="A recipe, to train the model further while it is compressed.")
     ] = None,
@@ -28,23 +33,39 @@ def import_weights(
     ] = None,
 ) -> None:
     """Take over a trained model's weights: a packed float32 file, which `compress --scheme ptq` rounds at once; or with
-    a recipe and data a run, which any scheme trains further. Nothing in a file is executed.
+    a recipe and data a run, which any scheme trains further. Without a mapping a folder of a transducer's ONNX files
+    (encoder, decoder, joiner, tokens.txt) keeps its graphs, to be written back by `export --format sherpa-onnx`.
+    Nothing in a file is executed.
 
     Examples:
 
         sottovoce import theirs.safetensors --mapping theirs.yaml --out model.safetensors
 
+        sottovoce import sherpa-onnx-lstm-en-2023-02-17 --out model.safetensors
+
         sottovoce import theirs.pt --mapping theirs.yaml --recipe fsdd --data data/fsdd --out runs/theirs
     """
     if (recipe is None) != (data is None):
         raise ConfigError("--recipe and --data go together: a run is trained further on data")
-    model = import_model(read_tensors(source), read_mapping(mapping), mapping.parent)
+    model = _read(source, mapping, recipe)
     if recipe is not None and data is not None:
         out = make_run(model, load_recipe(recipe, settings), data, out).model
     else:
         _save(model, out)
     tensors = f"{len(model.tensors)} tensors, {model.parameters:,} parameters"
     Console(highlight=False, soft_wrap=True).print(f"{out}: {tensors}", markup=False)
+
+
+def _read(source: Path, mapping: Path | None, recipe: Path | None) -> PackedModel:
+    if mapping is not None:
+        return import_model(read_tensors(source), read_mapping(mapping), mapping.parent)
+    if not is_onnx_set(source):
+        raise ConfigError(
+            f"{source}: expected --mapping, or a folder with encoder*.onnx, decoder*.onnx, joiner*.onnx and tokens.txt"
+        )
+    if recipe is not None:
+        raise ConfigError("--recipe: graphs of ONNX are not trained further; only their weights are rounded")
+    return import_onnx_set(source)
 
 
 def _save(model: PackedModel, out: Path) -> None:

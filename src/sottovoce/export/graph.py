@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 FLOAT, INT32, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL
-OPSET = 18
-"""Bitwise operators came with it; every ONNX Runtime from 1.15 on takes it."""
+OPSET = 17
+"""LayerNormalization came with it; every ONNX Runtime from 1.13 on takes it. Unpacking codes wants 11."""
 IR_VERSION = 8
 MICROSOFT = "com.microsoft"
 """The domain of ONNX Runtime's own operators."""
@@ -23,8 +23,9 @@ Size = int | str
 class Graph:
     """Collects one graph. Values are names; the same weight under the same name is stored once."""
 
-    def __init__(self, name: str, prefix: str = "v") -> None:
-        self._name, self._prefix = name, prefix
+    def __init__(self, name: str, prefix: str = "v", constants: str = "") -> None:
+        """prefix, constants: what names of values, and of small constants, begin with."""
+        self._name, self._prefix, self._constants = name, prefix, constants
         self._nodes: list[Any] = []
         self._weights: dict[str, Any] = {}
         self._inputs: list[Any] = []
@@ -45,13 +46,21 @@ class Graph:
             self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
         return name
 
+    def constant(self, name: str, array: NDArray[Any]) -> str:
+        """A small array that the name describes."""
+        return self.weight(self._constants + name, array)
+
+    def scalar(self, value: int) -> str:
+        """A constant int64 scalar."""
+        return self.constant(f"scalar_{value}", np.array(value, np.int64))
+
     def integers(self, *values: int) -> str:
         """A constant int64 (K,)."""
-        return self.weight("integers_" + "_".join(map(str, values)), np.array(values, np.int64))
+        return self.constant("integers_" + "_".join(map(str, values)), np.array(values, np.int64))
 
     def number(self, value: float) -> str:
         """A constant float32 scalar."""
-        return self.weight(f"number_{value!r}", np.array(value, np.float32))
+        return self.constant(f"number_{value!r}", np.array(value, np.float32))
 
     def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """A node of one output."""

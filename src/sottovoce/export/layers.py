@@ -184,7 +184,7 @@ class Layers:
         """0 to T - 1, int32 (T, 1), for x (T, N, K)."""
         g = self.graph
         length = g.add("Squeeze", g.add("Shape", x, start=0, end=1), g.integers(0))
-        zero, one = (g.weight(f"scalar_{v}", np.array(v, np.int64)) for v in (0, 1))
+        zero, one = (g.scalar(v) for v in (0, 1))
         return g.add("Unsqueeze", g.add("Cast", g.add("Range", zero, length, one), to=INT32), g.integers(1))
 
 

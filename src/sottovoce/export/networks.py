@@ -154,7 +154,7 @@ def transformer_lm_graph(model: PackedModel, a: TransformerLmArchitecture, form:
 
 def _future(g: Graph, past: str, total: str) -> str:
     """What is added to scores (T, S): the least number where position s comes after query t, else 0."""
-    zero, one = (g.weight(f"scalar_{v}", np.array(v, np.int64)) for v in (0, 1))
+    zero, one = (g.scalar(v) for v in (0, 1))
     first, last = (g.add("Squeeze", x, g.integers(0)) for x in (past, total))
     position = g.add("Range", zero, last, one)
     query = g.add("Unsqueeze", g.add("Range", first, last, one), g.integers(1))

@@ -103,14 +103,14 @@ def predictor_window(layers: Layers, a: RnntArchitecture, window: str, width: in
     start, and tokens after that. The LSTM begins from zeros at the first entry that is not -1.
     """
     g = layers.graph
-    zero = g.weight("scalar_0", np.array(0, np.int64))
+    zero = g.scalar(0)
     there = g.add("Cast", g.add("Not", g.add("Less", window, zero)), to=INT64)
     count = g.add("Max", g.add("ReduceSum", there, g.integers(1), keepdims=1), g.integers(1))  # (N, 1)
     places = g.weight("places", np.arange(width, dtype=np.int64))
     behind = g.add("Sub", g.integers(width), count)
     index = g.add("Min", g.add("Add", places, behind), g.integers(width - 1))
     tokens = g.add("GatherElements", window, index, axis=1)  # what counts comes first
-    longest = g.add("ReduceMax", count, g.integers(0), keepdims=0)
+    longest = g.add("ReduceMax", count, axes=[0], keepdims=0)
     tokens = g.add("Slice", tokens, g.integers(0), longest, g.integers(1))
     tokens = g.add("Where", g.add("Greater", tokens, zero), tokens, g.integers(-1))
     x = layers.embedding(tokens, "predictor.embedding", no_history=True)

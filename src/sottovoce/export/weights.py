@@ -74,17 +74,22 @@ def _codes(graph: Graph, name: str, band: Band, columns: int) -> str:
     first, shift = np.divmod(np.arange(_CODES) * bits, 8)
     low = graph.add("Gather", stored, graph.integers(*first.tolist()), axis=1)
     high = graph.add("Gather", stored, graph.integers(*np.minimum(first + 1, bits - 1).tolist()), axis=1)
-    # What a shift of 7 in place of 8 leaves is masked below, as is all that belongs to the next code.
     right, left = (_bytes(graph, x) for x in (shift, np.minimum(8 - shift, 7)))
     low = graph.add("BitShift", low, right, direction="RIGHT")
     high = graph.add("BitShift", high, left, direction="LEFT")
-    both = graph.add("BitwiseAnd", graph.add("BitwiseOr", low, high), _bytes(graph, np.array([(1 << bits) - 1])))
-    rows = graph.reshape(graph.add("Cast", both, to=INT32), band.rows, groups * _CODES)
+    # Masked, the two have no bit in common: what belongs to other codes is shifted out, and with it what a shift of 7
+    # in place of 8 leaves of a byte that is not wanted.
+    top = _bytes(graph, np.array([8 - bits]))
+    parts = []
+    for part in (low, high):
+        shifted = graph.add("BitShift", part, top, direction="LEFT")
+        parts.append(graph.add("Cast", graph.add("BitShift", shifted, top, direction="RIGHT"), to=INT32))
+    rows = graph.reshape(graph.add("Add", *parts), band.rows, groups * _CODES)
     return rows if columns == groups * _CODES else graph.slice(rows, 0, columns, axis=1)
 
 
 def _bytes(graph: Graph, values: NDArray[Any]) -> str:
-    return graph.weight("bytes_" + "_".join(map(str, values.tolist())), values.astype(np.uint8))
+    return graph.constant("bytes_" + "_".join(map(str, values.tolist())), values.astype(np.uint8))
 
 
 @dataclass(frozen=True)
