@@ -191,7 +191,7 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         with pytest.raises(error) as caught:
             export_sherpa(model, tmp_path / "out", **options)
         assert text in str(caught.value) and "\n" not in str(caught.value)
-    monkeypatch.setattr("sottovoce.export.sherpa_files.find_spec", lambda _: None)
+    monkeypatch.setattr("sottovoce.export.transcripts.find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"pip install 'sottovoce\[export\]', or --no-check"):
         export_sherpa(speaking_model(), tmp_path / "out")
     assert not list(tmp_path.iterdir())

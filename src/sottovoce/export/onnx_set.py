@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from sottovoce.errors import ExportError, FormatError
 from sottovoce.export.graph import Graph
 from sottovoce.export.product import new_files, save_graphs
 from sottovoce.export.sherpa_files import SherpaExported, Transcripts, paths_of
-from sottovoce.export.transcripts import differing, padded, run_sherpa, synthetic
+from sottovoce.export.transcripts import check_installed, differing, padded, run_sherpa, synthetic
 from sottovoce.export.weights import WeightForm, decoded
 from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.packed.onnx_set import PARTS, TOKENS, OnnxSetArchitecture, graph_name, weight_name
@@ -27,21 +28,21 @@ def export_onnx_set(
     """Write ``{encoder,decoder,joiner}.onnx`` and tokens.txt as they were imported, with the model's weights.
 
     ``codes`` are expanded at load; with ``check`` stock sherpa-onnx gives the tokens that it gives with the decoded
-    weights. Raises ExportError where it does not, or for another form of weights.
+    weights. Raises ExportError where it does not, or for another form of weights; ConfigError where sherpa-onnx is not
+    installed.
     """
     if weights not in ("codes", "float"):
         raise ExportError(f"weights: an imported set of graphs is written with codes or float, found {weights!r}")
     architecture = OnnxSetArchitecture.from_dict(model.architecture)
+    if check:
+        check_installed()
     transcripts = None
     with new_files(Path(folder)) as scratch:
         _write(model, architecture, scratch, weights)
         if check:
-            with new_files(scratch.with_name(scratch.name + ".decoded")) as reference:
-                _write(model, architecture, reference, "float")
-                transcripts = _compared(scratch, reference)
-                for file in reference.iterdir():  # nothing of it is kept
-                    file.unlink()
-            scratch.with_name(scratch.name + ".decoded").rmdir()
+            with TemporaryDirectory() as reference:
+                _write(model, architecture, Path(reference), "float")
+                transcripts = _compared(scratch, Path(reference))
         sizes = {file.name: file.stat().st_size for file in sorted(scratch.iterdir())}
     return SherpaExported(Path(folder), sizes, {}, (), float("inf"), transcripts)
 

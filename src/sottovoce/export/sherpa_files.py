@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +15,7 @@ from sottovoce.export.rounded import rounded, weight_noise_db
 from sottovoce.export.sherpa import CHUNK, WINDOW, lstm_graphs, nemo_graphs
 from sottovoce.export.token_list import token_lines, token_names
 from sottovoce.export.transcripts import (
+    check_installed,
     differing,
     greedy,
     padded,
@@ -91,11 +91,8 @@ def export_sherpa(
     check_form(weights)
     a, settings, tokenizer = _checked_model(model, predictor)
     _check_options(a, predictor, chunk, window)
-    if check and find_spec("sherpa_onnx") is None:
-        raise ConfigError(
-            "the export is checked by running sherpa-onnx, which is not installed: pip install 'sottovoce[export]', or "
-            "--no-check to write it unchecked"
-        )
+    if check:
+        check_installed()
     stateful = predictor == "stateful"
     if stateful:
         graphs = nemo_graphs(model, weights, chunk=chunk)

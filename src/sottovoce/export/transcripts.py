@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from sottovoce.decoding.protocol import BLANK, NO_HISTORY, State
-from sottovoce.errors import ExportError
+from sottovoce.errors import ConfigError, ExportError
 from sottovoce.frontend.fbank import fbank
 from sottovoce.frontend.resample import resample
 from sottovoce.frontend.settings import FeatureSettings
@@ -120,6 +121,15 @@ def ready_frames(samples: Floats, settings: FeatureSettings, chunk: int) -> Floa
 def at_rate(samples: Floats, rate: int, settings: FeatureSettings) -> Floats:
     """Resampled as recognizers do."""
     return samples if rate == settings.sample_rate else resample(samples, rate, settings.sample_rate)
+
+
+def check_installed() -> None:
+    """Raises ConfigError where sherpa-onnx is not there."""
+    if find_spec("sherpa_onnx") is None:
+        raise ConfigError(
+            "the export is checked by running sherpa-onnx, which is not installed: pip install 'sottovoce[export]', or "
+            "--no-check to write it unchecked"
+        )
 
 
 def run_sherpa(
