@@ -19,6 +19,7 @@ app = typer.Typer(help="Prepare speech or text for training.", add_completion=Fa
 _EXAMPLES = """\b
 Examples:
   sottovoce data prepare synth --out data/synth --set train=3000
+  sottovoce data prepare swda-synth --source swda --out data/swda-synth --set jobs=4
   sottovoce data prepare fsdd --source fsdd --out data/fsdd --set split=official
   sottovoce data prepare an4 --source an4 --out data/an4 --set audio=mfc
   sottovoce data prepare librispeech --source LibriSpeech --out data/libri --set train_parts=train-clean-100

@@ -11,6 +11,7 @@ from sottovoce.data.corpora.an4 import prepare_an4
 from sottovoce.data.corpora.fsdd import prepare_fsdd
 from sottovoce.data.corpora.kaldi import prepare_kaldi
 from sottovoce.data.corpora.librispeech import prepare_librispeech, prepare_mini_librispeech
+from sottovoce.data.corpora.swda_synth import prepare_swda_synth
 from sottovoce.data.corpora.tables import prepare_table
 from sottovoce.data.entries import Progress
 from sottovoce.data.prepared import Prepared
@@ -22,6 +23,7 @@ __all__ = ["CORPORA", "TEXT_CORPORA", "options_of", "prepare"]
 
 CORPORA: dict[str, Callable[..., Prepared]] = {
     "synth": prepare_synth,
+    "swda-synth": prepare_swda_synth,
     "fsdd": prepare_fsdd,
     "an4": prepare_an4,
     "librispeech": prepare_librispeech,

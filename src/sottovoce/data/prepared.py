@@ -64,11 +64,19 @@ def load_cuts(folder: str | Path, split: str) -> CutSet:
         raise DataError(f"{path}: the manifest is damaged ({error}); prepare the data again") from error
 
 
-def begin(out: str | Path, name: str, options: Mapping[str, Any], holds: Sequence[str] = ("audio",)) -> Prepared | None:
+def begin(
+    out: str | Path,
+    name: str,
+    options: Mapping[str, Any],
+    holds: Sequence[str] = ("audio",),
+    *,
+    resumes: bool = False,
+) -> Prepared | None:
     """Make ``out`` ready to be filled; or, where the same preparation is complete already, return it. ``holds``: the
     folders that it gets.
 
-    What an interrupted preparation left is removed. Raises DataError if the folder was prepared with other options (the
+    What an interrupted preparation left is removed; with ``resumes``, what is in those folders stays if the options
+    were the same. Raises DataError if the folder was prepared with other options (the
     first that differs is named) or holds files that are not ours.
     """
     folder = Path(out)
@@ -81,8 +89,10 @@ def begin(out: str | Path, name: str, options: Mapping[str, Any], holds: Sequenc
     if folder.exists() and any(folder.iterdir()) and not (folder / _STARTED).exists():
         raise DataError(f"{folder}: not empty and not ours; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / _STARTED, {"name": name})  # first, so that whatever a kill leaves is known to be ours
-    _clear(folder)
+    started = {"name": name, "options": _plain(options)}
+    if not (resumes and _read_json(folder / _STARTED) == started):
+        _clear(folder)
+    _write_json(folder / _STARTED, started)  # before all else, so that whatever a kill leaves is known to be ours
     for inner in holds:
         (folder / inner).mkdir(exist_ok=True)
     return None

@@ -15,16 +15,14 @@ from numpy.typing import NDArray
 from sottovoce.data import options as check
 from sottovoce.data.checks import Skips, problem
 from sottovoce.data.entries import Progress, make_cut
-from sottovoce.data.espeak import Voice, speak
-from sottovoce.data.noise import babble, mix, pink, white
+from sottovoce.data.espeak import Voice
+from sottovoce.data.mixing import LOUDNESS_DB, NOISES, RATE, at_loudness, limited, noise_of, say
+from sottovoce.data.noise import mix
 from sottovoce.data.phrases import draw_phrase, vocabulary
 from sottovoce.data.prepared import SPLITS, Prepared, begin, finish
 from sottovoce.data.voices import voices
-from sottovoce.frontend.resample import resample
 
-RATE = 16_000
-_TALKERS, _BABBLERS = 3, 8
-_LOUDNESS_DB = (-34.0, -16.0)  # of the speech, below full scale
+_BABBLERS = 8
 _MOST = 1_000_000
 
 
@@ -102,9 +100,9 @@ def plan_utterance(split: str, number: int, seed: int, snr_db: tuple[float, floa
         split=split,
         text=draw_phrase(source),
         voice=voice,
-        noise=("white", "pink", "babble")[source.integers(3)],
+        noise=NOISES[source.integers(3)],
         snr_db=float(source.uniform(*snr_db)),
-        loudness_db=float(source.uniform(*_LOUDNESS_DB)),
+        loudness_db=float(source.uniform(*LOUDNESS_DB)),
         seed=state,
     )
 
@@ -112,13 +110,12 @@ def plan_utterance(split: str, number: int, seed: int, snr_db: tuple[float, floa
 def render(utterance: Utterance) -> NDArray[np.float32]:
     """The samples (S,) float32 of ``utterance`` at 16 kHz, within [-1, 1]."""
     source = np.random.default_rng((*utterance.seed, 1))
-    speech = _spoken(utterance.text, utterance.voice, int(source.integers(2**31)))
+    speech = say(utterance.text, utterance.voice, int(source.integers(2**31)))
     before, after = source.integers(RATE // 10, RATE // 3, size=2)
-    level = float(np.sqrt(np.mean(np.square(speech, dtype=np.float64))))
-    speech = np.pad(speech * np.float32(10 ** (utterance.loudness_db / 20) / max(level, 1e-6)), (before, after))
-    samples = mix(speech, _noise(utterance, len(speech), source), utterance.snr_db)
-    peak = float(np.abs(samples).max())
-    return samples if peak <= 0.99 else samples * np.float32(0.99 / peak)
+    speech = np.pad(at_loudness(speech, utterance.loudness_db), (before, after))
+    babblers = _babblers(utterance.split) if utterance.noise == "babble" else ()
+    noise = noise_of(utterance.noise, len(speech), source, babblers, utterance.voice.name)
+    return limited(mix(speech, noise, utterance.snr_db))
 
 
 def _enough_words(words: int, seed: int, snr_db: tuple[float, float]) -> list[Utterance]:
@@ -159,14 +156,6 @@ def _render_one(folder: Path, utterance: Utterance, skips: Skips) -> MonoCut | N
     return make_cut(utterance.id, path, len(samples), RATE, utterance.text, utterance.voice.name)
 
 
-def _noise(utterance: Utterance, count: int, source: np.random.Generator) -> NDArray[np.float32]:
-    if utterance.noise == "babble":
-        pool = [samples for name, samples in _babblers(utterance.split) if name != utterance.voice.name]
-        chosen = source.permutation(len(pool))[:_TALKERS]
-        return babble(count, [pool[int(place)] for place in chosen], source)
-    return (white if utterance.noise == "white" else pink)(count, source)
-
-
 @cache
 def _babblers(split: str) -> tuple[tuple[str, NDArray[np.float32]], ...]:
     """Voices of the same split saying something long, so that no test voice is heard in training."""
@@ -176,10 +165,5 @@ def _babblers(split: str) -> tuple[tuple[str, NDArray[np.float32]], ...]:
     spoken = []
     for place in order:
         text = ", ".join(draw_phrase(source) for _ in range(4))
-        spoken.append((cast[place].name, _spoken(text, cast[place], int(place))))
+        spoken.append((cast[place].name, say(text, cast[place], int(place))))
     return tuple(spoken)
-
-
-def _spoken(text: str, voice: Voice, seed: int) -> NDArray[np.float32]:
-    samples, rate = speak(text, voice, seed)
-    return resample(samples, rate, RATE)
