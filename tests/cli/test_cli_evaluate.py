@@ -1,4 +1,5 @@
-"""``sottovoce evaluate`` and the blank penalty: a run's own, one that is given, several to choose from."""
+"""``sottovoce evaluate`` and the blank penalty: a run's own, one that is given, several to choose from; n-best
+lists."""
 
 from __future__ import annotations
 
@@ -6,11 +7,20 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from sottovoce.cli import main as cli
+from sottovoce.data.prepared import load_cuts
+from sottovoce.data.utterances import split_utterances
+from sottovoce.decoding.nbest_files import read_nbest
+from sottovoce.evaluation.hypotheses import read_hypotheses
+from sottovoce.evaluation.results import score_hypotheses
+from sottovoce.evaluation.wer import total
+from sottovoce.runtime import Recognizer
 from sottovoce.training.config import parse_recipe
+from sottovoce.training.scoring import nbest_split
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from blank_model import blank_model
@@ -86,9 +96,45 @@ def test_several_penalties_give_a_line_each_and_the_best(evaluate, run_folder: P
     assert last.startswith(f"best: {best['blank_penalty']:g};")
 
 
+def test_nbest_lists_hold_each_text_once_with_reference_speaker_and_recording(
+    evaluate, run_folder: Path, tones: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "lists.jsonl"
+    code, out, _ = evaluate(run_folder, "--method", "beam", "--beam", 6, "--nbest-out", path, "--json")
+    lists = read_nbest(path)
+    assert code == 0 and json.loads(out)["errors"] == total(score_hypotheses(read_hypotheses(path))).errors
+    cuts = {cut.id: cut for cut in load_cuts(tones, "dev")}
+    assert [found.id for found in lists] == sorted(cuts)
+    for found in lists:
+        cut = cuts[found.id]
+        assert (found.reference, found.recording) == (cut.supervisions[0].text, cut.recording_id)
+        assert found.speaker == cut.supervisions[0].speaker
+        assert len({entry.words for entry in found.entries}) == len(found.entries) <= 6
+        scores = found.columns()["acoustic"].tolist()
+        assert scores == sorted(scores, reverse=True) and all(score < 0 for score in scores)
+
+
+def test_a_texts_score_sums_over_the_tokens_that_spell_it(run_folder: Path, tones: Path) -> None:
+    model = run_folder / "model.safetensors"
+    lists = nbest_split(model, tones, "dev", beam=6)
+    recognizer = Recognizer(model, method="beam", beam=6)
+    utterances = split_utterances(tones, "dev", recognizer.input)
+    results = recognizer.nbest_batch([u.features for u in utterances])
+    assert any(len({r.text for r in found}) > 1 for found in results)
+    for found, of_list in zip(results, lists, strict=True):
+        for entry in of_list.entries:
+            same = [r.score for r in found if tuple(r.text.split()) == entry.words]
+            assert entry.scores["acoustic"] == pytest.approx(np.logaddexp.reduce(same))
+        assert {entry.words for entry in of_list.entries} == {tuple(r.text.split()) for r in found}
+    assert [found[0] for found in results] == recognizer.transcribe_batch([u.features for u in utterances])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--nbest-out", "n.jsonl"), "a greedy search has one transcript: expected --method beam"),
+        (("--blank-penalties", "0,1", "--nbest-out", "n.jsonl"), "does not go with --nbest-out"),
+        (("--nbest-out", "nowhere/n.jsonl", "--method", "beam"), "there is no such folder"),
         (("--blank-penalties", "0,x"), "expected numbers with commas between, found 'x'"),
         (("--blank-penalties", "1,1"), "1 is given twice"),
         (("--blank-penalties", "0,1", "--split", "test"), "expected --split dev"),

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.perplexity import Ngram, corpus_of, perplexity_figures, perplexity_sentence
+from sottovoce.decoding.nbest_files import write_nbest
 from sottovoce.decoding.search import Method
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bootstrap import wer_interval
-from sottovoce.evaluation.hypotheses import write_hypotheses
+from sottovoce.evaluation.hypotheses import Hypothesis, write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import WordErrors, total
 from sottovoce.packed import file_sizes, is_language_model, load_model
@@ -22,7 +23,7 @@ from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
 from sottovoce.training.config import Recipe, RnntRecipe
 from sottovoce.training.run import Run
-from sottovoce.training.scoring import transcribe_split
+from sottovoce.training.scoring import nbest_split, transcribe_split
 
 
 def evaluate(
@@ -45,6 +46,10 @@ def evaluate(
     ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     hypotheses: Annotated[Path | None, typer.Option(help="Write the hypotheses to this .jsonl file.")] = None,
+    nbest_out: Annotated[
+        Path | None,
+        typer.Option(help="Write n-best lists with acoustic scores to this .jsonl file, with --method beam."),
+    ] = None,
     context: Annotated[
         str | None,
         typer.Option(help="Of a language model: sentence or conversation; by default as it was trained."),
@@ -72,14 +77,16 @@ def evaluate(
         sottovoce evaluate runs/fsdd-4bit --data fsdd-data --split test
 
         sottovoce evaluate runs/fsdd --data fsdd-data --split dev --blank-penalties 0,0.5,1,1.5,2
+
+        sottovoce evaluate runs/swda-synth --split dev --method beam --beam 32 --nbest-out dev.jsonl
     """
-    check_folder(hypotheses, scores)
+    check_folder(hypotheses, scores, nbest_out)
     file, own_data, recipe = _opened(model)
     data = data or own_data
     if data is None:
         raise ConfigError(f"{model}: expected --data, the folder of data to run it on")
     if is_language_model(load_model(file).architecture):
-        _check_lm(method, beam, blank_penalty, blank_penalties, hypotheses)
+        _check_lm(method, beam, blank_penalty, blank_penalties, hypotheses, nbest_out)
         if weight is not None and ngram is None:
             raise ConfigError("--weight is the share in a mixture: expected --ngram beside it")
         found = perplexity_figures(
@@ -100,7 +107,7 @@ def evaluate(
     split = split or "test"
     frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else 0.0
     if blank_penalties is not None:
-        _check_tuning(split, blank_penalty, hypotheses)
+        _check_tuning(split, blank_penalty, hypotheses, nbest_out)
         values = parse_penalties(blank_penalties)
         tuned = tune_blank_penalty(
             file,
@@ -115,16 +122,31 @@ def evaluate(
         _show(_table_json(tuned) if as_json else _table(split, tuned))
         return
     penalty = frozen if blank_penalty is None else blank_penalty
-    transcribed = transcribe_split(
-        file,
-        data,
-        split,
-        arithmetic=arithmetic,
-        method=method,
-        beam=beam,
-        blank_penalty=penalty,
-        num_threads=threads,
-    )
+    if nbest_out is not None:
+        if method != "beam":
+            raise ConfigError("--nbest-out: a greedy search has one transcript: expected --method beam")
+        lists = nbest_split(
+            file,
+            data,
+            split,
+            beam=beam,
+            arithmetic=arithmetic,
+            blank_penalty=penalty,
+            num_threads=threads,
+        )
+        write_nbest(nbest_out, lists)
+        transcribed = [Hypothesis(x.id, x.best.text, x.speaker, x.recording, x.reference) for x in lists]
+    else:
+        transcribed = transcribe_split(
+            file,
+            data,
+            split,
+            arithmetic=arithmetic,
+            method=method,
+            beam=beam,
+            blank_penalty=penalty,
+            num_threads=threads,
+        )
     if hypotheses is not None:
         write_hypotheses(hypotheses, transcribed)
     scored = score_hypotheses(transcribed)
@@ -148,7 +170,12 @@ def _opened(model: Path) -> tuple[Path, Path | None, Recipe | None]:
 
 
 def _check_lm(
-    method: Method, beam: int, blank_penalty: float | None, blank_penalties: str | None, hypotheses: Path | None
+    method: Method,
+    beam: int,
+    blank_penalty: float | None,
+    blank_penalties: str | None,
+    hypotheses: Path | None,
+    nbest_out: Path | None,
 ) -> None:
     given = (
         ("--method", method != "greedy"),
@@ -156,16 +183,18 @@ def _check_lm(
         ("--blank-penalty", blank_penalty is not None),
         ("--blank-penalties", blank_penalties is not None),
         ("--hypotheses", hypotheses is not None),
+        ("--nbest-out", nbest_out is not None),
     )
     for name, used in given:
         if used:
             raise ConfigError(f"{name} is for recognizers; this file is a language model")
 
 
-def _check_tuning(split: str, blank_penalty: float | None, hypotheses: Path | None) -> None:
+def _check_tuning(split: str, blank_penalty: float | None, hypotheses: Path | None, nbest_out: Path | None) -> None:
     if split == "test":
         raise ConfigError("--blank-penalties chooses a value, which a test set must not: expected --split dev")
-    for name, value in (("--blank-penalty", blank_penalty), ("--hypotheses", hypotheses)):
+    given = (("--blank-penalty", blank_penalty), ("--hypotheses", hypotheses), ("--nbest-out", nbest_out))
+    for name, value in given:
         if value is not None:
             raise ConfigError(f"--blank-penalties tries several values: it does not go with {name}")
 

@@ -200,12 +200,21 @@ class Recognizer:
 
         Raises DataError for features of another shape or that are not finite.
         """
+        return [self._result(nbest.best) for nbest in self._decode_all(features)]
+
+    def nbest_batch(self, features: Sequence[NDArray[np.float32]]) -> list[list[Result]]:
+        """As ``transcribe_batch``, of each utterance all transcripts that the search kept, best first.
+
+        Their tokens differ; their texts may not, where a text can be written with other tokens.
+        """
+        return [[self._result(hypothesis) for hypothesis in nbest] for nbest in self._decode_all(features)]
+
+    def _decode_all(self, features: Sequence[NDArray[np.float32]]) -> list[NBest]:
         checked = [checked_features(array, self.input.dim) for array in features]
-        results: dict[int, Result] = {}
+        found: dict[int, NBest] = {}
         for batch in _batches([len(array) for array in checked]):
-            lists = self._decode_batch([checked[i] for i in batch])
-            results.update((i, self._result(nbest.best)) for i, nbest in zip(batch, lists, strict=True))
-        return [results[i] for i in range(len(checked))]
+            found.update(zip(batch, self._decode_batch([checked[i] for i in batch]), strict=True))
+        return [found[i] for i in range(len(checked))]
 
     def _decode_batch(self, features: list[Floats]) -> list[NBest]:
         lengths = np.array([len(array) for array in features])

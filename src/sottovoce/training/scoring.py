@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from sottovoce.data.datamodule import DataConfig, SpeechDataModule
 from sottovoce.data.utterances import split_utterances
+from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
+from sottovoce.decoding.scores import ACOUSTIC
 from sottovoce.decoding.search import Method
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
@@ -15,7 +18,7 @@ from sottovoce.losses import rnnt_loss_from_logits
 from sottovoce.models import Rnnt
 from sottovoce.packed import RnntArchitecture, load_model
 from sottovoce.quant.loading import load
-from sottovoce.runtime import ModelInput, Recognizer
+from sottovoce.runtime import ModelInput, Recognizer, Result
 from sottovoce.runtime.rules import Arithmetic
 
 
@@ -48,6 +51,49 @@ def transcribe_split(
         Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, recording=u.recording, reference=u.text)
         for u, r in zip(utterances, results, strict=True)
     ]
+
+
+def nbest_split(
+    model: Path,
+    data: Path,
+    split: str,
+    *,
+    beam: int,
+    arithmetic: Arithmetic = "int8",
+    blank_penalty: float = 0.0,
+    num_threads: int = 1,
+) -> list[NBestList]:
+    """n-best lists of the runtime's beam search for one split, with references, speakers and recordings, in the order
+    of the ids: that in which things were said, where a corpus has conversations.
+
+    The score "acoustic" is the log-probability of a text, blank penalty included: summed over the token sequences that
+    spell it among those that the beam kept, so that no text stands in a list twice. Raises FormatError for a file that
+    cannot run, DataError for data that cannot be used.
+    """
+    recognizer = Recognizer(
+        model,
+        method="beam",
+        beam=beam,
+        arithmetic=arithmetic,
+        blank_penalty=blank_penalty,
+        num_threads=num_threads,
+    )
+    utterances = split_utterances(data, split, recognizer.input)
+    found = recognizer.nbest_batch([u.features for u in utterances])
+    return [
+        NBestList(u.id, _entries(results), u.speaker or None, u.recording, u.text)
+        for u, results in zip(utterances, found, strict=True)
+    ]
+
+
+def _entries(results: list[Result]) -> tuple[NBestEntry, ...]:
+    """One entry a text, best first."""
+    scores: dict[tuple[str, ...], float] = {}
+    for result in results:
+        words = tuple(result.text.split())
+        scores[words] = float(np.logaddexp(scores.get(words, -np.inf), result.score))
+    ranked = sorted(scores.items(), key=lambda item: -item[1])
+    return tuple(NBestEntry(words, {ACOUSTIC: score}) for words, score in ranked)
 
 
 @torch.no_grad()
