@@ -31,7 +31,8 @@ def swda(folder: Path, train: int = 8) -> Path:
 
 def plan(folder: Path, seed: int = 0, **sizes: int):  # type: ignore[no-untyped-def]
     turns = read_swda_turns(folder, dev_conversations=3)[1]
-    return plan_talks(turns, {"train": 9, "dev": 2, "test": 2, **sizes}, seed, Conditions())
+    conditions = {"train": Conditions(), "dev": Conditions(snr_db=(3, 4)), "test": Conditions(snr_db=(3, 4))}
+    return plan_talks(turns, {"train": 9, "dev": 2, "test": 2, **sizes}, seed, conditions)
 
 
 def audio_bytes(folder: Path) -> dict[str, bytes]:
@@ -67,8 +68,10 @@ def test_speakers_have_a_voice_of_their_split_and_a_room_each(tmp_path: Path) ->
         assert all(u.side == sides[u.id[-1]] for u in talk.utterances)
         assert len({side.voice.name for side in sides.values()}) == len(sides)
         assert {side.voice.name for side in sides.values()} <= {voice.name for voice in voices()[talk.split]}
-        assert all(0.2 <= side.room.t60 <= 0.6 and 0 <= side.room.drr_db <= 12 for side in sides.values())
+        assert all(0.1 <= side.room.t60 <= 0.4 and 3 <= side.room.drr_db <= 18 for side in sides.values())
         assert len({u.snr_db for u in talk.utterances}) == len(talk.utterances)
+        low, high = (10, 40) if talk.split == "train" else (3, 4)
+        assert all(low <= u.snr_db <= high for u in talk.utterances)
 
 
 def test_a_larger_set_holds_the_smaller_one(tmp_path: Path) -> None:
@@ -177,7 +180,16 @@ def test_other_options_begin_anew_and_damage_is_named(
 
 
 @pytest.mark.parametrize(
-    "bad", [{"train": 0}, {"dev": 1.5}, {"snr_db": [30, 10]}, {"t60": [0, 1]}, {"drr_db": 3}, {"jobs": 0}]
+    "bad",
+    [
+        {"train": 0},
+        {"dev": 1.5},
+        {"snr_db": [30, 10]},
+        {"eval_snr_db": [1]},
+        {"t60": [0, 1]},
+        {"drr_db": 3},
+        {"jobs": 0},
+    ],
 )
 def test_bad_options_are_refused(tmp_path: Path, bad: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(bad))):

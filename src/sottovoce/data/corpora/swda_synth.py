@@ -47,9 +47,9 @@ class Conditions:
     """What makes the speech hard: ranges from which each is drawn evenly. Of each utterance ``snr_db``; of each speaker
     in a conversation the seconds in which a sound falls by 60 dB, ``t60``, and the direct sound's share, ``drr_db``."""
 
-    snr_db: Range = (5.0, 25.0)
-    t60: Range = (0.2, 0.6)
-    drr_db: Range = (0.0, 12.0)
+    snr_db: Range = (10.0, 40.0)
+    t60: Range = (0.1, 0.4)
+    drr_db: Range = (3.0, 18.0)
 
 
 def prepare_swda_synth(
@@ -62,6 +62,7 @@ def prepare_swda_synth(
     test: int = 21,
     dev_conversations: int = 24,
     snr_db: Range = Conditions.snr_db,
+    eval_snr_db: Range | None = None,
     t60: Range = Conditions.t60,
     drr_db: Range = Conditions.drr_db,
     jobs: int = 1,
@@ -72,14 +73,16 @@ def prepare_swda_synth(
 
     ``train``: utterances, drawn from all training conversations; ``dev``, ``test``: whole conversations, at most as
     many as there are. ``dev_conversations`` is the option of ``swda`` of that name: the language model's recipe must
-    have the same. The ranges are those of ``Conditions``. ``jobs`` processes share the work and change nothing in it.
-    An interrupted preparation goes on where it was. Raises ConfigError on bad options, DataError for text in another
-    layout, without espeak-ng or where ``out`` holds other data.
+    have the same. The ranges are those of ``Conditions``; ``eval_snr_db`` is the ratio of speech to noise in dev and
+    test, by default that of train. ``jobs`` processes share the work and change nothing in it. An interrupted
+    preparation goes on where it was. Raises ConfigError on bad options, DataError for text in another layout, without
+    espeak-ng or where ``out`` holds other data.
     """
     place = check_source(source)
-    conditions = Conditions(
+    heard = Conditions(
         check.span("snr_db", snr_db, -20, 100), check.span("t60", t60, 0.01, 10), check.span("drr_db", drr_db, -30, 100)
     )
+    held_out = heard if eval_snr_db is None else replace(heard, snr_db=check.span("eval_snr_db", eval_snr_db, -20, 100))
     sizes = {name: check.integer(name, n, 1, _MOST) for name, n in (("train", train), ("dev", dev), ("test", test))}
     processes = check.integer("jobs", jobs, 1, 256)
     chosen = {
@@ -87,14 +90,15 @@ def prepare_swda_synth(
         "seed": check.integer("seed", seed, 0, 2**31),
         **sizes,
         "dev_conversations": dev_conversations,
-        **asdict(conditions),
+        **asdict(heard),
+        "eval_snr_db": held_out.snr_db,
         "strict": bool(strict),
     }
     corpus, turns = read_swda_turns(place, dev_conversations=dev_conversations)
     done = begin(out, NAME, chosen, resumes=True)
     if done is not None:
         return done
-    talks = plan_talks(turns, sizes, seed, conditions)
+    talks = plan_talks(turns, sizes, seed, {"train": heard, "dev": held_out, "test": held_out})
     babbled = {split: _babblers(split, list(corpus.sentences("train")), seed) for split in SPLITS}
     entries = _record_all(Path(out), talks, babbled, processes, progress)
     skips = Skips(strict)
@@ -108,16 +112,16 @@ def prepare_swda_synth(
 
 
 def plan_talks(
-    turns: Mapping[str, Sequence[Turns]], sizes: Mapping[str, int], seed: int, conditions: Conditions
+    turns: Mapping[str, Sequence[Turns]], sizes: Mapping[str, int], seed: int, conditions: Mapping[str, Conditions]
 ) -> list[Talk]:
     """What will be said, drawn from the seed and the identifiers of conversations alone: a larger set has all that a
     smaller one has."""
     kept = {split: _first(turns[_TEXT_OF[split]], sizes[split]) for split in ("dev", "test")}
     drawn = _drawn(turns["train"], sizes["train"], seed)
-    plan = partial(_plan_talk, seed=seed, conditions=conditions)
-    train = [plan("train", found, drawn[found.conversation.id]) for found in turns["train"]]
-    rest = [plan(split, found, range(len(found.speakers))) for split in kept for found in kept[split]]
-    return [talk for talk in (*train, *rest) if talk.utterances]
+    said = [("train", found, drawn[found.conversation.id]) for found in turns["train"]]
+    said += [(split, found, list(range(len(found.speakers)))) for split in kept for found in kept[split]]
+    talks = (_plan_talk(split, found, numbers, seed, conditions[split]) for split, found, numbers in said)
+    return [talk for talk in talks if talk.utterances]
 
 
 def _first(turns: Sequence[Turns], count: int) -> list[Turns]:
@@ -136,7 +140,7 @@ def _drawn(turns: Sequence[Turns], count: int, seed: int) -> dict[str, list[int]
     return found
 
 
-def _plan_talk(split: str, turns: Turns, numbers: Sequence[int], *, seed: int, conditions: Conditions) -> Talk:
+def _plan_talk(split: str, turns: Turns, numbers: Sequence[int], seed: int, conditions: Conditions) -> Talk:
     talk = turns.conversation
     state = (seed, SPLITS.index(split), int.from_bytes(_digest(talk.id)[:4]))
     names = sorted(set(turns.speakers))
@@ -165,8 +169,9 @@ def _plan_sides(split: str, count: int, state: tuple[int, ...], conditions: Cond
         yield Side(
             voice=replace(
                 voice,
-                rate=round(voice.rate * source.uniform(0.93, 1.07)),
-                pitch=voice.pitch + int(source.integers(-4, 5)),
+                rate=round(voice.rate * source.uniform(0.88, 1.12)),
+                pitch=voice.pitch + int(source.integers(-12, 13)),
+                pitch_range=voice.pitch_range + int(source.integers(-12, 13)),
             ),
             room=Room(float(source.uniform(*conditions.t60)), float(source.uniform(*conditions.drr_db))),
             noise=NOISES[source.integers(len(NOISES))],
