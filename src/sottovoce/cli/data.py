@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from sottovoce.cli.progress import progress_bar
+from sottovoce.data.confusions.files import ConfusionOptions, LatticeForm, write_confusions
 from sottovoce.data.prepare import CORPORA, TEXT_CORPORA
 from sottovoce.data.prepare import prepare as run
+from sottovoce.data.text_folder import open_text
 from sottovoce.training.config import apply_override
 
 app = typer.Typer(help="Prepare speech or text for training.", add_completion=False, rich_markup_mode=None)
@@ -26,6 +28,12 @@ Examples:
   sottovoce data prepare kaldi --source kaldi/data --out data/mine
   sottovoce data prepare swda --source swda --out data/swda
   sottovoce data prepare table --source corpus.tsv --out data/mine --strict
+"""
+
+_CONFUSE_EXAMPLES = """\b
+Examples:
+  sottovoce data confuse swda --source swda --split dev --wer 30 --out heard/dev
+  sottovoce data confuse swda --source swda --noise 0.45 --out heard/test --lattices slf
 """
 
 
@@ -64,6 +72,51 @@ def prepare(
         console.print(f"skipped {item.id}: {item.reason}", markup=False, highlight=False)
     if prepared.skipped:
         console.print(f"skipped in all: {len(prepared.skipped)}")
+
+
+@app.command(epilog=_CONFUSE_EXAMPLES)
+def confuse(
+    name: Annotated[str, typer.Argument(help=f"A text corpus: {', '.join(TEXT_CORPORA)}.")],
+    source: Annotated[Path, typer.Option(help="Folder (or file) with the text, prepared or as it comes.")],
+    out: Annotated[Path, typer.Option(help="Folder to fill: nbest.jsonl, references.tsv, lattices, confusions.json.")],
+    split: Annotated[str | None, typer.Option(help="By default the one that the corpus reports on.")] = None,
+    wer: Annotated[
+        float | None, typer.Option(help="Words that are to be wrong, percent; the noise is found on this text.")
+    ] = None,
+    noise: Annotated[float | None, typer.Option(help="The noise instead, as found on another split.")] = None,
+    nbest: Annotated[int, typer.Option(help="Texts an utterance.")] = 20,
+    lattices: Annotated[LatticeForm, typer.Option(help="none, slf or kaldi.")] = "none",
+    words: Annotated[
+        Path | None, typer.Option(help="Vocabulary, word<TAB>count; by default the training text's, 3 times and more.")
+    ] = None,
+    utterances: Annotated[int | None, typer.Option(help="Only the first so many.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Option of the corpus, key=value.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of all that is drawn.")] = 0,
+) -> None:
+    """Mishear text: n-best lists and lattices as a recognizer with a chosen error rate would give them.
+
+    Words become espeak-ng's phonemes; a channel loses, adds and blurs these by how they are articulated; a decoder over
+    the vocabulary finds what can have been said, word boundaries included. Scores: "acoustic", the channel's own
+    log-likelihood ratio, and "ngram", the word's unigram log-probability.
+    """
+    console = Console(stderr=True)
+    options = ConfusionOptions(
+        split=split,
+        utterances=utterances,
+        wer=wer,
+        noise=noise,
+        nbest=nbest,
+        lattices=lattices,
+        words=words,
+        seed=seed,
+    )
+    corpus = open_text(source, {"name": name, "options": parse_settings(settings or [])})
+    with progress_bar(console, name) as update:
+        found = write_confusions(corpus, out, options, update)
+    typer.echo(
+        f"{found.folder}: noise {found.noise:g}, WER {found.wer:.2f} %, oracle {found.oracle_wer:.2f} %, "
+        f"{found.utterances} utterances, {found.words} words, {found.links} links, nothing heard of {found.silent}"
+    )
 
 
 def parse_settings(items: list[str]) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""espeak-ng through ctypes: text to samples, the same samples each time."""
+"""espeak-ng through ctypes: text to samples, the same samples each time, and to phonemes."""
 
 from __future__ import annotations
 
 import _ctypes
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from sottovoce.errors import DataError
 # From espeak-ng's speak_lib.h.
 _SYNCHRONOUS, _CHARACTERS, _UTF8 = 2, 1, 1
 _RATE, _PITCH, _RANGE = 1, 3, 4
+_IPA = 2
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
 
 
@@ -48,6 +50,32 @@ def speak(text: str, voice: Voice, seed: int = 0) -> tuple[NDArray[np.float32], 
     finally:
         handle.espeak_Terminate()
         _unload(handle)
+
+
+def phonemes(texts: Sequence[str], language: str = "en-us") -> list[str]:
+    """How espeak-ng says each of ``texts``: IPA, with stress marks, a space between words.
+
+    Raises DataError if espeakng-loader is missing, or espeak-ng does not know the language.
+    """
+    library, data = _paths()
+    handle = ctypes.CDLL(library)
+    try:
+        if int(handle.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), 0)) <= 0:
+            raise DataError("espeak-ng did not start; is its data folder complete?")
+        if handle.espeak_SetVoiceByName(language.encode()) != 0:
+            raise DataError(f"espeak-ng has no voice {language!r}")
+        handle.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        return [_phonemes(handle, text) for text in texts]
+    finally:
+        handle.espeak_Terminate()
+        _unload(handle)
+
+
+def _phonemes(library: Any, text: str) -> str:
+    rest, clauses = ctypes.c_char_p(text.encode()), list[str]()
+    while rest.value is not None:  # a clause a call; the pointer is moved on, and is null at the end
+        clauses.append((library.espeak_TextToPhonemes(ctypes.byref(rest), _UTF8, _IPA) or b"").decode())
+    return " ".join(clauses).strip()
 
 
 def _speak(library: Any, data: str, text: str, voice: Voice, seed: int) -> tuple[NDArray[np.float32], int]:
