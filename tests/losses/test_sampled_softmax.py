@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sottovoce.losses import full_cross_entropy, sampled_cross_entropy
+from sottovoce.losses import WordSample, distillation, full_cross_entropy, sample_words, sampled_cross_entropy
 
 V, D, M = 60, 8, 20
 
@@ -61,3 +61,30 @@ def test_gradients_reach_only_the_words_that_were_seen(problem: tuple[Tensor, ..
 def test_no_target_gives_no_loss(problem: tuple[Tensor, ...]) -> None:
     hidden, targets, weight, bias = problem
     assert len(sampled_cross_entropy(hidden[:0], targets[:0], weight, bias, exact=5, drawn=4)) == 0
+
+
+def test_the_divergence_over_a_sample_is_near_that_of_all_words(problem: tuple[Tensor, ...]) -> None:
+    """Corrections cancel in the logarithm and stay in the weights: the mean over samples is the whole divergence, but
+    for what the logarithm of an estimated sum is low by, and with every word it is that divergence itself."""
+    hidden, targets, weight, bias = problem
+    other = weight + 0.3 * torch.randn(V, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+
+    def divergence(sample: WordSample) -> float:
+        return float(distillation(sample.logits(hidden, other, bias), sample.logits(hidden, weight, bias)))
+
+    whole = distillation(hidden @ other.T + bias, hidden @ weight.T + bias)
+    assert divergence(sample_words(targets, V, exact=V, drawn=1)) == pytest.approx(float(whole), rel=1e-5)
+    g = torch.Generator().manual_seed(3)
+    found = [divergence(sample_words(targets, V, exact=20, drawn=20, generator=g)) for _ in range(400)]
+    assert sum(found) / len(found) == pytest.approx(float(whole), rel=0.05)
+
+
+def test_a_sample_holds_the_frequent_words_the_targets_and_some_of_the_rest(problem: tuple[Tensor, ...]) -> None:
+    _, targets, _, _ = problem
+    sample = sample_words(targets, V, exact=10, drawn=12, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(sample.words[sample.targets], targets)
+    assert len(sample.words.unique()) == len(sample.words)
+    assert set(range(10)) | set(targets.tolist()) < set(sample.words.tolist())
+    alone = set(range(10)) | set(targets.tolist())
+    assert float(sample.correction.exp().sum()) == pytest.approx(V)  # together they stand for every word once
+    assert int((sample.correction == 0).sum()) == len(alone)

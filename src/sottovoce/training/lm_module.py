@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sottovoce.data.text_batches import IGNORED
-from sottovoce.losses import distillation, full_cross_entropy, sampled_cross_entropy
+from sottovoce.losses import distillation, full_cross_entropy, sample_words, sampled_cross_entropy
 from sottovoce.models import LanguageModel, LstmLm, make_lm
 from sottovoce.models.lstm_lm import LstmState
 from sottovoce.packed import LmArchitecture
-from sottovoce.training.config import LmTrainingConfig, PhaseConfig
+from sottovoce.training.config import LmTrainingConfig, PhaseConfig, SampledSoftmax
 from sottovoce.training.task_module import TaskModule
 
 Batch = dict[str, Tensor]
@@ -46,15 +46,7 @@ class LmModule(TaskModule):
         """Mean loss a token."""
         hidden, targets, after = self._hidden(batch)
         self._after = self._after or after
-        output = self.model.output
-        if self.teacher is not None:
-            losses = self._taught(batch, output(hidden), targets)
-        elif self.softmax is None:
-            losses = full_cross_entropy(hidden, targets, output.weight, output.bias)
-        else:
-            losses = sampled_cross_entropy(
-                hidden, targets, output.weight, output.bias, exact=self.softmax.exact, drawn=self.softmax.drawn
-            )
+        losses = self._losses(hidden, targets) if self.teacher is None else self._taught(batch, hidden, targets)
         loss = losses.sum() / max(1, len(targets))
         self.log("train_loss", loss.detach(), batch_size=max(1, len(targets)), on_epoch=True, on_step=False)
         return loss
@@ -116,17 +108,27 @@ class LmModule(TaskModule):
         hidden, after = _read(self.model, batch, self._state)
         return hidden[real], batch["targets"][real], after
 
-    def _taught(self, batch: Batch, logits: Tensor, targets: Tensor) -> Tensor:
-        """Losses (M,) over all words, with the weighted divergence from the teacher's distributions."""
+    def _losses(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Losses (M,) over the words that training sums over."""
+        output, words = self.model.output, self.softmax
+        if words is None:
+            return full_cross_entropy(hidden, targets, output.weight, output.bias)
+        return sampled_cross_entropy(hidden, targets, output.weight, output.bias, exact=words.exact, drawn=words.drawn)
+
+    def _taught(self, batch: Batch, hidden: Tensor, targets: Tensor) -> Tensor:
+        """Losses (M,) with the weighted divergence from the teacher's distributions, over the same words both."""
         assert self.teacher is not None
         teacher = cast(LanguageModel, self.teacher.model)
+        words = self.softmax or SampledSoftmax(exact=self.model.architecture.vocabulary)
+        sample = sample_words(targets, self.model.architecture.vocabulary, exact=words.exact, drawn=words.drawn)
         with torch.no_grad():
-            hidden, after = _read(teacher, batch, self._teacher_state)
+            taught, after = _read(teacher, batch, self._teacher_state)
             self._teacher_after = self._teacher_after or after
-            taught = teacher.output(hidden[batch["targets"] != IGNORED])
+            taught = sample.logits(taught[batch["targets"] != IGNORED], teacher.output.weight, teacher.output.bias)
+        logits = sample.logits(hidden, self.model.output.weight, self.model.output.bias)
         settings = self.distillation
         extra = settings.weight * distillation(taught, logits, settings.temperature)
-        return F.cross_entropy(logits.float(), targets, reduction="none") + extra
+        return F.cross_entropy(logits, sample.targets, reduction="none") + extra
 
 
 def _read(model: LanguageModel, batch: Batch, state: LstmState | None) -> tuple[Tensor, LstmState | None]:
