@@ -23,9 +23,11 @@ from sottovoce.training import phases
 from sottovoce.training.arms import Job, carry_out
 from sottovoce.training.config import (
     CompressionConfig,
+    DistillationConfig,
     LmRecipe,
     LmTrainingConfig,
     PhaseConfig,
+    SampledSoftmax,
     load_recipe,
     parse_recipe,
 )
@@ -128,7 +130,8 @@ def base(talk: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def job(talk: Path, base: Run, folder: Path, scheme: str | None, **section: object) -> Job:
     settings = recipe()
-    chosen = scheme and CompressionConfig(bits=4, scheme=scheme, phase=settings.compression.phase, **section)
+    values = {"bits": 4, "scheme": scheme, "phase": settings.compression.phase, **section}
+    chosen = scheme and CompressionConfig.model_validate(values)
     return Job(settings, talk, base.folder, base.module, folder, chosen or None, seed=0)
 
 
@@ -398,3 +401,34 @@ def test_a_teacher_changes_what_is_learnt(talk: Path, base: Run, tmp_path: Path)
         job = Job(recipe(), talk, base.folder, base.module, tmp_path / name, section, seed=0)
         files.append(load_model(carry_out(job)).decode("lstm.bias_ih_l0"))
     assert not np.array_equal(*files)
+
+
+def test_a_teacher_is_followed_on_the_words_that_training_sums_over(talk: Path, base: Run) -> None:
+    """The recipe's sample of words serves task and teacher alike: no gradient reaches a word outside of it."""
+    module = task_of(recipe()).module(LmTask(recipe()).describe(talk, base), compressing=True)
+    assert isinstance(module, LmModule)
+    module.learn_from(module.model, DistillationConfig())
+    module.softmax = SampledSoftmax(exact=8, drawn=3)
+    batch = {"inputs": torch.tensor([[0, 3, 4]]), "targets": torch.tensor([[3, 4, 0]]), "fresh": torch.tensor([True])}
+    hidden, targets, _ = module._hidden(batch)
+    module._taught(batch, hidden, targets).sum().backward()
+    gradient = module.model.output.bias.grad
+    assert gradient is not None
+    assert int((gradient != 0).sum()) == 8 + 3 < module.model.architecture.vocabulary
+
+
+def test_one_scale_for_the_whole_model_can_be_asked_for(talk: Path, base: Run, tmp_path: Path) -> None:
+    """The published "global" scale: written in every tensor, the same in each."""
+    packed = load_model(carry_out(job(talk, base, tmp_path / "arm", "admm", grouping="model", bits=2)))
+    scales = {float(band.scale[0]) for t in packed.tensors.values() if isinstance(t, PackedMatrix) for band in t.bands}
+    assert len(scales) == 1
+
+
+def test_compression_may_have_a_dropout_of_its_own(talk: Path, base: Run) -> None:
+    settings = recipe()
+    section = settings.compression.model_copy(update={"dropout": 0.0})
+    described = LmTask(settings).describe(talk, base)
+    task = task_of(settings.model_copy(update={"compression": section}))
+    rates = [task.module(described, compressing=c).model.dropout.p for c in (False, True)]
+    assert rates == [0.1, 0.0]
+    assert task_of(settings).module(described, compressing=True).model.dropout.p == 0.1

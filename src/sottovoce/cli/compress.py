@@ -14,9 +14,9 @@ from rich.console import Console
 
 from sottovoce.cli.perplexity import corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.errors import ConfigError
-from sottovoce.packed import GROUPINGS, file_sizes, load_model
+from sottovoce.packed import file_sizes, load_model
 from sottovoce.quant import BitPlan
-from sottovoce.quant.spec import KINDS
+from sottovoce.quant.spec import KINDS, PLAN_GROUPINGS
 from sottovoce.training.arms import Job, carry_out, new_module, plan_for
 from sottovoce.training.config import CompressionConfig, LmRecipe, Recipe, apply_override, parse_recipe, with_scheme
 from sottovoce.training.rounding import round_file
@@ -42,7 +42,7 @@ def compress(
     bits: Annotated[int | None, typer.Option(min=1, max=8, help="Bits a weight.")] = None,
     scheme: Annotated[str | None, typer.Option(help=f"One of {', '.join(_SCHEMES)}.")] = None,
     kind: Annotated[str | None, typer.Option(help=f"Levels: {', '.join(KINDS)}.")] = None,
-    grouping: Annotated[str | None, typer.Option(help=f"One scale for each: {', '.join(GROUPINGS)}.")] = None,
+    grouping: Annotated[str | None, typer.Option(help=f"One scale for each: {', '.join(PLAN_GROUPINGS)}.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override of the recipe's compression section; repeatable.")
     ] = None,

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -18,8 +18,8 @@ from sottovoce.data.text_batches import TextDataConfig
 from sottovoce.data.tokenizer import KINDS as TOKENIZER_KINDS
 from sottovoce.errors import ConfigError, FormatError
 from sottovoce.frontend.settings import FeatureSettings
-from sottovoce.packed import GROUPINGS, LmArchitecture, RnntArchitecture, lm_architecture
-from sottovoce.quant.spec import KINDS
+from sottovoce.packed import LmArchitecture, RnntArchitecture, lm_architecture
+from sottovoce.quant.spec import KINDS, PLAN_GROUPINGS
 
 RECIPES = Path(str(resources.files("sottovoce") / "recipes"))
 """Recipes and vocabularies that come with the package."""
@@ -65,6 +65,14 @@ class TrainingConfig(Section):
         default=None, ge=1, description="epochs without a better dev figure before training stops"
     )
     validate_every: int = Field(default=1, ge=1, description="epochs between dev evaluations")
+
+
+Training = TypeVar("Training", bound=TrainingConfig)
+
+
+def with_dropout(training: Training, dropout: float | None) -> Training:
+    """The settings with another dropout, or as they are."""
+    return training if dropout is None else training.model_copy(update={"dropout": dropout})
 
 
 class RnntTrainingConfig(TrainingConfig):
@@ -115,7 +123,7 @@ class CompressionConfig(Section):
 
     bits: int = Field(default=5, ge=1, le=8)
     kind: Literal[KINDS] | None = None  # type: ignore[valid-type]
-    grouping: Literal[GROUPINGS] = "tensor"  # type: ignore[valid-type]
+    grouping: Literal[PLAN_GROUPINGS] = "tensor"  # type: ignore[valid-type]
     zero: bool | None = Field(default=None, description="whether zero is a level; by default the kind decides")
     plan: dict[str, Any] | None = Field(default=None, description="a bit plan, in place of bits, kind and grouping")
     scheme: Literal["s8bqat", "admm", "gq", "linear_qat", "straight_through", "ptq"] = "s8bqat"
@@ -124,6 +132,7 @@ class CompressionConfig(Section):
     phase: PhaseConfig = PhaseConfig(epochs=3, learning_rate=1e-3, warmup_steps=20, weight_decay=0.0)
     fork_at: float | None = Field(default=None, gt=0, lt=1)
     distillation: DistillationConfig | None = None
+    dropout: float | None = Field(default=None, ge=0, lt=1, description="while compressing; by default as in training")
 
 
 def with_scheme(section: CompressionConfig, scheme: str) -> CompressionConfig:

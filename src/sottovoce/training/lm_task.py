@@ -15,7 +15,7 @@ from sottovoce.data.words import check_coverage, choose_words, count_words, read
 from sottovoce.decoding.vocabulary import Vocabulary, WordList, read_vocabulary
 from sottovoce.packed import lm_architecture
 from sottovoce.runtime import TextInput
-from sottovoce.training.config import RECIPES, LmRecipe
+from sottovoce.training.config import RECIPES, LmRecipe, with_dropout
 from sottovoce.training.lm_module import LmModule
 from sottovoce.training.run import Run, write_file
 from sottovoce.training.task import Shipped
@@ -40,7 +40,8 @@ class LmTask:
     def module(self, described: Shipped, *, compressing: bool) -> LmModule:
         recipe = self.recipe
         phase = recipe.compression.phase if compressing and recipe.fork_epoch is None else recipe.phase
-        return LmModule(lm_architecture(described.architecture), recipe.training, phase)
+        training = with_dropout(recipe.training, recipe.compression.dropout if compressing else None)
+        return LmModule(lm_architecture(described.architecture), training, phase)
 
     def prepare(self, module: TaskModule, data: PhaseData) -> None:
         """Nothing but weights comes from text."""

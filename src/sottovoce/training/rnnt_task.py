@@ -19,7 +19,7 @@ from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.models.pcen import pcen
 from sottovoce.packed import RnntArchitecture
 from sottovoce.runtime import ModelInput
-from sottovoce.training.config import RnntRecipe
+from sottovoce.training.config import RnntRecipe, with_dropout
 from sottovoce.training.module import RnntModule
 from sottovoce.training.run import Run, data_hash, write_file
 from sottovoce.training.task import Shipped
@@ -44,8 +44,9 @@ class RnntTask:
     def module(self, described: Shipped, *, compressing: bool) -> RnntModule:
         recipe = self.recipe
         phase = recipe.compression.phase if compressing and recipe.fork_epoch is None else recipe.phase
+        training = with_dropout(recipe.training, recipe.compression.dropout if compressing else None)
         architecture = RnntArchitecture.from_dict(described.architecture)
-        return RnntModule(architecture, Tokenizer(described.tokenizer), recipe.training, phase)
+        return RnntModule(architecture, Tokenizer(described.tokenizer), training, phase)
 
     def prepare(self, module: TaskModule, data: PhaseData) -> None:
         found = _cmvn(cast(SpeechDataModule, data), cast(RnntModule, module).model.architecture)
