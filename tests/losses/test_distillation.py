@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import sottovoce as sv
+from sottovoce.losses import distillation, taught_cross_entropy
 
 
 def test_value_and_gradient_against_plain_arithmetic() -> None:
@@ -56,3 +58,17 @@ def test_what_does_not_fit_is_refused() -> None:
         sv.distillation(torch.zeros(2, 3), torch.zeros(2, 4))
     with pytest.raises(ValueError, match="temperature must be positive"):
         sv.distillation(torch.zeros(2, 3), torch.zeros(2, 3), temperature=0.0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_targets_and_teacher_together_are_their_sum(temperature: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    student = torch.randn(6, 9, generator=g, dtype=torch.float64).float().requires_grad_()
+    teacher, targets = torch.randn(6, 9, generator=g), torch.arange(6)
+    found = taught_cross_entropy(student, targets, teacher, weight=3.0, temperature=temperature).mean()
+    gradient = torch.autograd.grad(found, student)[0]
+    expected = F.cross_entropy(student, targets) + 3.0 * distillation(teacher, student, temperature)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected, student)[0])
+    with pytest.raises(ValueError, match="one shape"):
+        taught_cross_entropy(student, targets, teacher[:, 1:])

@@ -36,6 +36,25 @@ def distillation(
     return temperature**2 * (each * weights).sum() / weights.sum().clamp_min(torch.finfo(dtype).tiny)
 
 
+def taught_cross_entropy(
+    logits: Tensor, targets: Tensor, teacher_logits: Tensor, *, weight: float = 1.0, temperature: float = 1.0
+) -> Tensor:
+    """``cross_entropy`` of the targets plus ``weight`` times the divergence from the teacher, nats float32 (M,).
+
+    logits, teacher_logits: (M, V); targets int64 (M,). At temperature 1 both are one cross-entropy with mixed targets,
+    which passes over the logits once. Raises ValueError as ``distillation`` does.
+    """
+    if temperature != 1 or teacher_logits.shape != logits.shape:
+        extra = weight * distillation(teacher_logits, logits, temperature)
+        return F.cross_entropy(logits.float(), targets, reduction="none") + extra
+    with torch.no_grad():
+        log_p = teacher_logits.float().log_softmax(-1)
+        mixed = log_p.exp()
+        own = weight * torch.linalg.vecdot(mixed, log_p)  # the teacher's negative entropy (M,)
+        mixed.mul_(weight)[torch.arange(len(mixed), device=mixed.device), targets] += 1
+    return own - (mixed * logits.float().log_softmax(-1)).sum(-1)
+
+
 class Teacher:
     """A frozen copy of a model as it stands, in evaluation mode: made before compression begins, asked at every step.
 

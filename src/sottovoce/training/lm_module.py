@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sottovoce.data.text_batches import IGNORED
-from sottovoce.losses import distillation, full_cross_entropy, sample_words, sampled_cross_entropy
+from sottovoce.losses import full_cross_entropy, sample_words, sampled_cross_entropy, taught_cross_entropy
 from sottovoce.models import LanguageModel, LstmLm, make_lm
 from sottovoce.models.lstm_lm import LstmState
 from sottovoce.packed import LmArchitecture
@@ -126,9 +126,10 @@ class LmModule(TaskModule):
             self._teacher_after = self._teacher_after or after
             taught = sample.logits(taught[batch["targets"] != IGNORED], teacher.output.weight, teacher.output.bias)
         logits = sample.logits(hidden, self.model.output.weight, self.model.output.bias)
-        settings = self.distillation
-        extra = settings.weight * distillation(taught, logits, settings.temperature)
-        return F.cross_entropy(logits, sample.targets, reduction="none") + extra
+        chosen = self.distillation
+        return taught_cross_entropy(
+            logits, sample.targets, taught, weight=chosen.weight, temperature=chosen.temperature
+        )
 
 
 def _read(model: LanguageModel, batch: Batch, state: LstmState | None) -> tuple[Tensor, LstmState | None]:
