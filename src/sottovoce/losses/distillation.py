@@ -52,7 +52,8 @@ def taught_cross_entropy(
         mixed = log_p.exp()
         own = weight * torch.linalg.vecdot(mixed, log_p)  # the teacher's negative entropy (M,)
         mixed.mul_(weight)[torch.arange(len(mixed), device=mixed.device), targets] += 1
-    return own - (mixed * logits.float().log_softmax(-1)).sum(-1)
+    losses: Tensor = own - (mixed * logits.float().log_softmax(-1)).sum(-1)
+    return losses
 
 
 class Teacher:
