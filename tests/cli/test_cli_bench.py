@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import runpy
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sottovoce.cli import main as cli
 from sottovoce.evaluation.bench import Latency, bench, bench_paths, read_bandwidth
 from sottovoce.runtime import choose_kernel
 from sottovoce.runtime.kernels import native_module
@@ -24,21 +22,6 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
     tiny["speaking_model"]().save(path)
     return path
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sottovoce", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as stop:
-            cli.run()
-        out, err = capsys.readouterr()
-        return int(stop.value.code or 0), out, err
-
-    return call
 
 
 def test_doctor_and_version_name_the_kernel_and_why(run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -10,27 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sottovoce.cli import main as cli
 from sottovoce.ngram import load_ngram, read_text
 
 TEXT = "a b c\na b\n\nc a b never\nb\n" * 5
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sottovoce", "ngram", *map(str, arguments)])
-        code = 0
-        try:
-            cli.run()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
+def ngram(run):
+    """Run ``sottovoce ngram`` in this process: (exit code, stdout, stderr)."""
+    return functools.partial(run, "ngram")
 
 
 @pytest.fixture
@@ -40,34 +29,34 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def test_from_a_text_to_its_perplexity(run, text: Path, tmp_path: Path) -> None:
+def test_from_a_text_to_its_perplexity(ngram, text: Path, tmp_path: Path) -> None:
     words, lm, binary = tmp_path / "words.txt", tmp_path / "lm.arpa.gz", tmp_path / "lm.safetensors"
     words.write_text("a\nb\nc\nd\n")
-    code, out, _ = run("train", text, "--order", 3, "--vocabulary", words, "--out", lm)
+    code, out, _ = ngram("train", text, "--order", 3, "--vocabulary", words, "--out", lm)
     assert code == 0 and "1-grams: 7" in out and lm.exists()
-    assert run("convert", lm, binary)[0] == 0
-    code, out, _ = run("evaluate", binary, text, "--json")
+    assert ngram("convert", lm, binary)[0] == 0
+    code, out, _ = ngram("evaluate", binary, text, "--json")
     found = json.loads(out)
     model = load_ngram(lm)
     scores = model.score(model.vocabulary.encode(read_text([text])))
     assert found["perplexity"] == pytest.approx(np.exp(-scores.mean()))
     assert found["ci95"][0] <= found["perplexity"] <= found["ci95"][1]
     assert (found["tokens"], found["sentences"], found["unknown"], found["order"]) == (70, 20, 5, 3)
-    code, out, _ = run("evaluate", lm, text)
+    code, out, _ = ngram("evaluate", lm, text)
     assert out.startswith(f"perplexity {found['perplexity']:.2f} [")
 
 
-def test_words_of_the_text_serve_where_no_list_is_given(run, text: Path, tmp_path: Path) -> None:
-    assert run("train", text, "--min-count", 6, "--prune", "0,0,1", "--out", tmp_path / "lm.arpa")[0] == 0
+def test_words_of_the_text_serve_where_no_list_is_given(ngram, text: Path, tmp_path: Path) -> None:
+    assert ngram("train", text, "--min-count", 6, "--prune", "0,0,1", "--out", tmp_path / "lm.arpa")[0] == 0
     assert load_ngram(tmp_path / "lm.arpa").vocabulary.words == ("<unk>", "<s>", "</s>", "b", "a", "c")
 
 
-def test_a_short_text_says_what_order_it_gives(run, text: Path, tmp_path: Path) -> None:
-    code, out, _ = run("train", text, "--order", 9, "--out", tmp_path / "lm.arpa")
+def test_a_short_text_says_what_order_it_gives(ngram, text: Path, tmp_path: Path) -> None:
+    code, out, _ = ngram("train", text, "--order", 9, "--out", tmp_path / "lm.arpa")
     assert code == 0 and "the model's order is 6" in out
 
 
-def test_mistakes_are_one_line_and_leave_nothing(run, text: Path, tmp_path: Path) -> None:
+def test_mistakes_are_one_line_and_leave_nothing(ngram, text: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.write_text("\n")
     out = tmp_path / "out" / "lm.arpa"
@@ -83,7 +72,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, text: Path, tmp_path: Path
         (("evaluate", text, text), "expected \\data\\ before the end"),
         (("convert", text, out), "expected \\data\\ before the end"),
     ):
-        code, _, err = run(*arguments)
+        code, _, err = ngram(*arguments)
         assert code == 2 and message in err and err.count("\n") == 1, (arguments, err)
     assert not list(out.parent.iterdir())
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import math
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from sottovoce.cli import main as cli
 from sottovoce.decoding.language_model import read_history
 from sottovoce.decoding.lattices import best_path, read_kaldi_lattices, read_slf, write_kaldi_lattices, write_slf
 from sottovoce.decoding.lattices.lattice import Lattice, make_lattice
@@ -30,20 +29,9 @@ TEXT = ["the cat sat on the mat", "a dog ran", "the dog sat", "a cat ran on the 
 
 
 @pytest.fixture
-def rescore(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def rescore(run):
     """Run ``sottovoce rescore`` in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sottovoce", "rescore", *map(str, arguments)])
-        code = 0
-        try:
-            cli.run()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err.strip()
-
-    return call
+    return functools.partial(run, "rescore")
 
 
 def packed_lm(seed: int = 0) -> PackedModel:

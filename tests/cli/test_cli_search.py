@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-from sottovoce.cli import main as cli
 from sottovoce.cli.search import parse_bytes
 from sottovoce.packed import PackedMatrix, file_sizes, load_model
 from sottovoce.quant import BitPlan
@@ -35,21 +33,6 @@ TINY = {
 @pytest.fixture(scope="module")
 def base(tones: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return train(parse_recipe(TINY, "test"), tones, tmp_path_factory.mktemp("runs") / "base", threads=1, progress=False)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["sottovoce", *map(str, arguments)])
-        code = 0
-        try:
-            cli.run()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.mark.parametrize("metric", ["kl", "hessian", "nas"])
