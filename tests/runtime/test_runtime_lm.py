@@ -296,6 +296,17 @@ def test_lattices_longer_than_a_states_first_room(context: int, order: int | Non
     assert {path.words for path in paths} == {path.words for path in nbest_paths(lattice, 10)}
 
 
+@pytest.mark.parametrize("normalization", ["plain", "spoken"])
+def test_an_unknown_word_costs_what_unk_does(normalization: str) -> None:
+    """A normalization that leaves out what stands in angle brackets leaves the recognizer's <unk>."""
+    packed = replace(packed_model(ARCHITECTURES["lstm"]), input=TextInput(normalization).to_dict())
+    model = token_model(LanguageModelScorer(packed))
+    sentences = [["w1", unknown, "w2"] for unknown in ("<unk>", "<UNK>", "nobody")]
+    scores = score_sentences(model, sentences)
+    assert len(set(scores.tolist())) == 1 and scores[0] != score_sentences(model, [["w1", "w2"]])[0]
+    assert not knows(model, "<unk>")
+
+
 def test_any_file_of_a_language_model(tmp_path: Path) -> None:
     packed_model(ARCHITECTURES["lstm"]).save(tmp_path / "model.safetensors")
     vocabulary = NgramVocabulary.of(["w1", "w2"])

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from sottovoce.decoding.language_model import LanguageModel, NgramLanguageModel, TokenModel
+from sottovoce.decoding.vocabulary import UNKNOWN_WORD
 from sottovoce.errors import FormatError
 from sottovoce.ngram import load_ngram
 from sottovoce.ngram.files import BINARY
@@ -35,10 +36,13 @@ def read_language_model(
 
 
 def token_model(scorer: LanguageModelScorer) -> TokenModel:
-    """The scorer as a model of words, each in the normalization of its training text."""
+    """The scorer as a model of words, each in the normalization of its training text; ``<unk>``, which a normalization
+    may take for a noise, is the unknown token."""
 
     @cache
     def encode(word: str) -> tuple[int, ...]:
+        if word.lower() == UNKNOWN_WORD:
+            return (UNKNOWN,)
         return tuple(scorer.vocabulary.encode(scorer.normalize(word)))
 
     return TokenModel(scorer, encode, score_rows=scorer.score_rows)
