@@ -164,7 +164,8 @@ def test_a_file_of_weights_gives_them_again(tmp_path_factory, factors, penalty: 
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "{}", '{"factors": {"a": 1}}', '{"factors": {"a": "1"}, "word_penalty": 0}',
-     '{"factors": {}, "word_penalty": 1e999}', '{"factors": {}, "word_penalty": 0, "more": 1}'],
+     '{"factors": {}, "word_penalty": 1e999}', '{"factors": {}, "word_penalty": 1' + "0" * 400 + "}",
+     '{"factors": {}, "word_penalty": 0, "more": 1}'],
 )  # fmt: skip
 def test_what_is_no_file_of_weights(tmp_path: Path, text: str) -> None:
     (tmp_path / "w").write_text(text)

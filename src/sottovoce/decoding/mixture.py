@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ def read_mixture(path: str | Path) -> Mixture:
 
 def _numbers(path: Path, key: str, value: Any) -> dict[str, float]:
     if not isinstance(value, dict) or not all(
-        isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in value.values()
+        isinstance(x, int | float) and not isinstance(x, bool) and abs(x) <= sys.float_info.max for x in value.values()
     ):
         raise DataError(f"{path}: expected finite numbers by name as {key}, found {str(value)[:60]!r}")
     return {name: float(x) for name, x in value.items()}
