@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from sottovoce.decoding.lattices.kaldi import Symbols, read_kaldi_lattices
-from sottovoce.decoding.lattices.lattice import NO_WORD, Lattice
+from sottovoce.decoding.lattices.lattice import NO_WORD, SILENT, Lattice
 from sottovoce.decoding.lattices.slf import read_slf
 from sottovoce.decoding.nbest_files import read_nbest
 from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
@@ -73,7 +73,8 @@ def read_first_pass(
 
 
 def normalized(found: FirstPass, form: str, skipped: list[Skipped] | None = None) -> FirstPass:
-    """The same with every text in a normalization of ``decoding.text``; words that it leaves out are gone.
+    """The same with every text in a normalization of ``decoding.text``; words that it leaves out are gone, and so are the
+    marks of sentences and of no word (``lattice.SILENT``), as lattices have them: models add ``</s>`` themselves.
 
     A lattice where a word becomes several is noted in ``skipped``, or raises DataError without it. Raises ConfigError
     for an unknown form.
@@ -83,11 +84,15 @@ def normalized(found: FirstPass, form: str, skipped: list[Skipped] | None = None
     return replace(
         found,
         lists=tuple(
-            replace(x, entries=tuple(NBestEntry(tuple(rule(e.text).split()), e.scores) for e in x.entries))
+            replace(x, entries=tuple(NBestEntry(_said(e.words, rule), e.scores) for e in x.entries))
             for x in found.lists
         ),
         lattices=tuple(relabelled),
     )
+
+
+def _said(words: Sequence[str], rule: Callable[[str], str]) -> tuple[str, ...]:
+    return tuple(rule(" ".join(word for word in words if word not in SILENT)).split())
 
 
 def _relabelled(lattice: Lattice, rule: Callable[[str], str]) -> Lattice:
