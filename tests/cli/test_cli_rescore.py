@@ -6,11 +6,14 @@ import functools
 import gzip
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sottovoce.cli import second_pass
 from sottovoce.decoding.language_model import read_history
 from sottovoce.decoding.lattices import best_path, read_kaldi_lattices, read_slf, write_kaldi_lattices, write_slf
 from sottovoce.decoding.lattices.lattice import Lattice, make_lattice
@@ -232,7 +235,10 @@ def test_bad_lattices_are_told_and_the_others_go_on(rescore, slf: Path, tmp_path
     assert "expected no cycle" in lines[0] and "infinite.lat:6: expected a finite number as a=" in lines[3]
     words = [line.split() for line in out.read_text().splitlines()]
     assert [word[4] for word in words] == ["the", "cat", "sat", "a", "dog", "ran"]
-    assert words[1][:4] == ["a-1", "1", "0.500", "0.500"] and 0 < float(words[1][5]) < 1
+    assert words[1] == ["a-1", "1", "0.500", "0.500", "cat"]  # the first pass' confidence would be another choice's
+    assert rescore(slf, *options, "--method", "lattice")[0] == 0
+    word = out.read_text().splitlines()[1].split()
+    assert word[:5] == words[1] and 0 < float(word[5]) < 1
     for bad in ("cycle.lat", "empty.lat"):
         code, _, err = rescore(slf / bad, *options)
         assert code == 2 and err.splitlines()[-1].endswith("expected utterances to rescore, found none (1 skipped)")
@@ -258,6 +264,28 @@ def test_on_the_lattice_and_by_exact_lists_the_best_is_the_same(rescore, slf: Pa
         path = best_path(again)
         assert path.words == item.best.words and path.score == pytest.approx(total, abs=1e-4)
     assert len(item.entries) == 8
+
+
+def test_references_are_looked_for_before_models_run(rescore, tmp_path: Path, models, monkeypatch) -> None:
+    """Of one utterance, or of none that is in the file; what tuning alone needs is no such file."""
+    write_nbest(tmp_path / "in.jsonl", [NBestList(x.id, x.entries) for x in LISTS])
+    write_nbest(tmp_path / "dev.jsonl", [NBestList(f"dev-{x.id}", x.entries) for x in LISTS])
+    (tmp_path / "dev").write_text("".join(f"dev-{x.id} {x.reference}\n" for x in LISTS))
+    given = (tmp_path / "in.jsonl", "--lm", models[0], "--references", tmp_path / "dev")
+    code, shown, _ = rescore(*given, "--tune", tmp_path / "dev.jsonl")
+    assert code == 0 and "tuned on 4 lists" in shown and "second pass" not in shown
+    monkeypatch.setattr(second_pass, "rescore_lists", lambda *_, **__: pytest.fail("models ran"))
+    code, _, err = rescore(*given)
+    assert code == 2 and err == "error: references: expected one for 'a-1', found none"
+
+
+def test_weights_of_files_that_differ_are_said_to(rescore, tmp_path: Path, models) -> None:
+    for lattice, scale in zip(LATTICES, (10.0, 12.0), strict=True):
+        weighted = replace(lattice, weights=lattice.weights.replacing(lm=scale))
+        write_slf(tmp_path / f"{lattice.utterance}.slf", weighted)
+    _, shown, _ = rescore(tmp_path, "--lm", models[0])
+    assert "lm 10, tri 1, word penalty 0 (of the first utterance: by their files, others differ)" in shown
+    assert "differ" not in rescore(tmp_path, "--lm", models[0], "--weight", "lm=11")[1]
 
 
 def test_kaldi_archives(rescore, tmp_path: Path, models) -> None:
@@ -363,6 +391,11 @@ def test_mistakes_are_one_line(rescore, tmp_path: Path, models) -> None:
     (tmp_path / "text").write_text("a file of text\n")
     (tmp_path / "w.json").write_text('{"factors": {"acoustic": 1, "lm": 2}, "word_penalty": 0}')
     (tmp_path / "half").write_text("a-1 a\n")
+    (tmp_path / "others").write_text("/path/to/a-1 a\n")
+    write_slf(tmp_path / "a.slf", LATTICES[0])
+    (tmp_path / "untimed.slf").write_text(re.sub(r" t=\S+", "", (tmp_path / "a.slf").read_text()))
+    (tmp_path / "words.txt").write_text("<eps> 0\n")
+    slf, twice = tmp_path / "a.slf", tmp_path / "twice.jsonl"
     lm, given = ("--lm", models[0]), tmp_path / "in.jsonl"
     for arguments, message in (
         ((given,), "--lm: expected at least one language model"),
@@ -390,6 +423,15 @@ def test_mistakes_are_one_line(rescore, tmp_path: Path, models) -> None:
         ((given, *lm, "--lattices-out", tmp_path / "l"), "with --method lattice"),
         ((given, *lm, "--method", "lattice"), "--method lattice: expected lattices, found n-best lists in"),
         ((tmp_path / "bare.jsonl", *lm, "--references", tmp_path / "half"), "expected one for 'a-2', found none"),
+        ((tmp_path / "bare.jsonl", *lm, "--references", tmp_path / "others"), "expected one for 'a-1', found none"),
+        ((given, *lm, "--acoustic-scale", 0.1), "--acoustic-scale is for lattices, found n-best lists in"),
+        ((given, *lm, "--words", tmp_path / "words.txt"), "--words is for Kaldi's lattices, found n-best lists in"),
+        ((slf, *lm, "--words", tmp_path / "words.txt"), "--words is for Kaldi's lattices, found SLF lattices in"),
+        ((slf, *lm, "--order", 3), "--order is for rescoring on the lattice: expected --method lattice"),
+        ((slf, *lm, "--max-histories", 3), "--max-histories is for rescoring on the lattice: expected"),
+        ((slf, *lm, "--method", "lattice", "--nbest", 5), "--nbest is for lists: it does not go with --method lattice"),
+        ((given, *lm, "--out", twice, "--nbest-out", twice), "expected a path of its own for each output"),
+        ((tmp_path / "untimed.slf", *lm, "--out", tmp_path / "o.ctm"), "a-1: expected a time at each node, found none"),
     ):
         before = sorted(tmp_path.iterdir())
         code, out, err = rescore(*arguments)

@@ -136,7 +136,9 @@ def test_texts_in_another_normalization(tmp_path: Path) -> None:
     write_nbest(tmp_path / "l.jsonl", LISTS)
     found = normalized(read_first_pass(tmp_path / "l.jsonl"), "lower")
     assert [x.best.words for x in found.lists] == [("a", "b"), ()]
-    write_nbest(tmp_path / "m.jsonl", [NBestList("u1", (NBestEntry(("<s>", "A", "<eps>", "b", "</s>"), {"lm": -1.0}),))])
+    write_nbest(
+        tmp_path / "m.jsonl", [NBestList("u1", (NBestEntry(("<s>", "A", "<eps>", "b", "</s>"), {"lm": -1.0}),))]
+    )
     marked = read_first_pass(tmp_path / "m.jsonl")
     assert [normalized(marked, form).lists[0].best.text for form in ("plain", "lower")] == ["A b", "a b"]
     write_slf(tmp_path / "a.slf", lattice("u1", "Uh-huh", "uh", "UH", "<laugh>"))

@@ -15,7 +15,7 @@ from rich.console import Console
 from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.rescore_options import EM, numbers_by_name, read_models, read_references, read_shares
 from sottovoce.cli.rescore_outputs import Layout, check_outputs, write_lattices, write_lists, write_texts
-from sottovoce.cli.second_pass import NBEST, Limits, Reading, SecondPass, sentences, tune_mixture
+from sottovoce.cli.second_pass import HISTORIES, NBEST, ORDER, Limits, Reading, SecondPass, sentences, tune_mixture
 from sottovoce.decoding.conversations import read_conversations
 from sottovoce.decoding.lattices import read_symbols
 from sottovoce.decoding.mixture import read_mixture, write_mixture
@@ -40,7 +40,9 @@ def rescore(
         list[str] | None,
         typer.Option(help="A model file or run folder, n-grams too; NAME=PATH names its score. Several may be given."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Write hypotheses: .trn, .ctm, .jsonl, else tab-separated.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write hypotheses: .trn, .ctm (of lattices), .jsonl, else tab-separated.")
+    ] = None,
     nbest_out: Annotated[
         Path | None, typer.Option(help="Write rescored n-best lists: .jsonl with every score, else a --layout folder.")
     ] = None,
@@ -67,12 +69,17 @@ def rescore(
         int | None, typer.Option(min=1, help=f"Entries of a list; of a lattice {NBEST} if not given.")
     ] = None,
     order: Annotated[
-        int, typer.Option(min=1, help="On the lattice: histories with the same last ORDER - 1 words are one.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            min=1, help=f"On the lattice: histories with the same last ORDER - 1 words are one; else {ORDER}."
+        ),
+    ] = None,
     beam: Annotated[
         float | None, typer.Option(min=0, help="On the lattice: nats behind the best history at a node; else any.")
     ] = None,
-    max_histories: Annotated[int, typer.Option(min=1, help="On the lattice: histories kept at a node.")] = 16,
+    max_histories: Annotated[
+        int | None, typer.Option(min=1, help=f"On the lattice: histories kept at a node; else {HISTORIES}.")
+    ] = None,
     history: Annotated[
         bool, typer.Option("--history", help="Models remember the utterances before in the conversation.")
     ] = False,
@@ -81,7 +88,10 @@ def rescore(
     ] = None,
     words: Annotated[Path | None, typer.Option(help="Kaldi's words.txt: lattices have numbers.")] = None,
     acoustic_scale: Annotated[
-        float | None, typer.Option(help="Of lattices, in the place of their own: Kaldi's say none.")
+        float | None,
+        typer.Option(
+            help="Acoustic weight of lattices by which lists are made, in the place of their own; Kaldi's have none: 1."
+        ),
     ] = None,
     normalize: Annotated[
         str, typer.Option(help=f"Of all texts, before models read them: {', '.join(NORMALIZATIONS)}.")
@@ -116,6 +126,7 @@ def rescore(
     outputs = (out, nbest_out, lattices_out)
     check_folder(*outputs, save_weights)
     _check(first_pass, outputs, lm, weights, interpolate, tune, fix, save_weights, history, conversations)
+    _check_method(method, nbest=nbest, order=order, beam=beam, max_histories=max_histories)
     normalization(normalize)
     reading = Reading(
         read_symbols(words) if words else None,
@@ -137,11 +148,16 @@ def rescore(
         if save_weights is not None and passes.mixture is not None:
             write_mixture(save_weights, passes.mixture, report["tuned"])
     if first_pass is not None:
-        limits = Limits(order, math.inf if beam is None else beam, max_histories) if method is Method.lattice else None
+        limits = (
+            Limits(order or ORDER, math.inf if beam is None else beam, max_histories or HISTORIES)
+            if method is Method.lattice
+            else None
+        )
         found = reading.read(first_pass)
         if limits is not None and found.form == "n-best":
             raise ConfigError(f"--method lattice: expected lattices, found n-best lists in {first_pass}")
-        check_outputs(found.form, limits is not None, *outputs)
+        check_outputs(found, limits is not None, *outputs)
+        reading.check_references(found, wanted=references is not None and tune is None)
         rescored, figures = passes.run(first_pass, found, limits)
         if out is not None:
             write_texts(out, rescored)
@@ -169,6 +185,10 @@ def _check(
 ) -> None:
     if first_pass is None and (tune is None or save_weights is None or any(outputs)):
         raise ConfigError("expected an INPUT to rescore, or --tune with --save-weights and no other output")
+    written = [path.resolve() for path in (*outputs, save_weights) if path is not None]
+    twice = next((path for path in written if written.count(path) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{twice}: expected a path of its own for each output, found it twice")
     if not lm:
         raise ConfigError("--lm: expected at least one language model")
     if tune is not None and weights is not None:
@@ -180,6 +200,14 @@ def _check(
         raise ConfigError("--interpolate em finds shares on a development set: expected --tune beside it")
     if conversations is not None and not history:
         raise ConfigError("--conversations is for models that remember: expected --history beside it")
+
+
+def _check_method(method: Method, nbest: int | None, **on_lattices: float | None) -> None:
+    if method is Method.lattice and nbest is not None:
+        raise ConfigError("--nbest is for lists: it does not go with --method lattice")
+    given = next((name for name, value in on_lattices.items() if value is not None), None)
+    if method is Method.nbest and given is not None:
+        raise ConfigError(f"--{given.replace('_', '-')} is for rescoring on the lattice: expected --method lattice")
 
 
 def _show(text: str) -> None:

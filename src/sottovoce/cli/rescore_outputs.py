@@ -8,8 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from urllib.parse import quote
 
-from sottovoce.decoding.ctm import CtmWord, ctm_words, write_ctm
-from sottovoce.decoding.first_pass import Form
+from sottovoce.decoding.ctm import CtmWord, ctm_words, timed, write_ctm
+from sottovoce.decoding.first_pass import FirstPass, Form
 from sottovoce.decoding.lattices import LatticePath, write_kaldi_lattices, write_slf
 from sottovoce.decoding.lattices.kaldi import Symbols
 from sottovoce.decoding.lattices.lattice import Lattice
@@ -49,10 +49,17 @@ class Rescored:
     reference: str | None = None
 
 
-def check_outputs(form: Form, on_lattices: bool, out: Path | None, nbest: Path | None, lattices: Path | None) -> None:
-    """Raises ConfigError for an output that this input and this way of rescoring do not have."""
-    if out is not None and out.suffix == CTM and form == "n-best":
-        raise ConfigError(f"{out}: n-best lists have no times of words: ctm needs lattices")
+def check_outputs(
+    found: FirstPass, on_lattices: bool, out: Path | None, nbest: Path | None, lattices: Path | None
+) -> None:
+    """Raises ConfigError for an output that this input and this way of rescoring do not have, DataError for lattices
+    without the times that it needs."""
+    if out is not None and out.suffix == CTM:
+        if found.form == "n-best":
+            raise ConfigError(f"{out}: n-best lists have no times of words: ctm needs lattices")
+        without = next((x.utterance for x in found.lattices if not timed(x)), None)
+        if without is not None:
+            raise DataError(f"{without}: expected a time at each node, found none: ctm needs them")
     if nbest is not None and on_lattices:
         raise ConfigError(f"{nbest}: n-best lists are written with --method nbest")
     if lattices is not None and not on_lattices:
@@ -73,7 +80,9 @@ def write_texts(path: Path, found: Sequence[Rescored]) -> None:
 def _timed_words(item: Rescored) -> list[CtmWord]:
     if item.timed is None or item.path is None:
         raise DataError(f"{item.id}: expected a lattice with times")
-    return ctm_words(item.timed, item.path)
+    words = ctm_words(item.timed, item.path)
+    # The posteriors of the first pass' lattice say nothing of what another model chose from its list.
+    return words if item.nbest is None else [replace(word, confidence=None) for word in words]
 
 
 def write_lists(path: Path, found: Sequence[Rescored], layout: Layout) -> None:

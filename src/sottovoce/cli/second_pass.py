@@ -16,7 +16,7 @@ from sottovoce.cli.progress import progress_bar
 from sottovoce.cli.rescore_options import chosen_weights, mixed_models
 from sottovoce.cli.rescore_outputs import Rescored
 from sottovoce.decoding.conversations import in_conversations
-from sottovoce.decoding.first_pass import FirstPass, normalized, read_first_pass
+from sottovoce.decoding.first_pass import FirstPass, Form, normalized, read_first_pass
 from sottovoce.decoding.language_model import LanguageModel
 from sottovoce.decoding.lattices import LatticePath, best_path, nbest_paths, path_scores
 from sottovoce.decoding.lattices.kaldi import Symbols
@@ -38,6 +38,10 @@ from sottovoce.runtime.language_models import knows
 NBEST = 20
 """Entries of a lattice's list, as published rescoring experiments have it."""
 
+ORDER, HISTORIES = 4, 16
+"""Of rescoring on a lattice, where options say nothing: as a 4-gram would tell histories apart."""
+
+_FORMS: Mapping[Form, str] = {"n-best": "n-best lists", "slf": "SLF lattices", "kaldi": "Kaldi's lattices"}
 _Paths = Mapping[tuple[str, ...], LatticePath]
 
 
@@ -65,8 +69,14 @@ class Reading:
     skipped: list[Skipped] = field(default_factory=list)
 
     def read(self, path: Path) -> FirstPass:
-        """The input, in the normalization."""
+        """The input, in the normalization. Raises ConfigError for an option that this form does not have."""
         found = read_first_pass(path, symbols=self.symbols, acoustic_scale=self.acoustic_scale, skipped=self.skipped)
+        if self.acoustic_scale is not None and found.form == "n-best":
+            raise ConfigError(
+                f"--acoustic-scale is for lattices, found n-best lists in {path}: expected --weight NAME=NUMBER"
+            )
+        if self.symbols is not None and found.form != "kaldi":
+            raise ConfigError(f"--words is for Kaldi's lattices, found {_FORMS[found.form]} in {path}")
         return normalized(found, self.normalization, self.skipped)
 
     def lists(self, found: FirstPass) -> tuple[list[NBestList], list[_Paths]]:
@@ -89,6 +99,15 @@ class Reading:
         if id in self.references:
             return self.references[id].text
         return None if own is None else normalization(self.normalization)(own)
+
+    def check_references(self, found: FirstPass, wanted: bool) -> None:
+        """Raises DataError naming an utterance without a reference, where others have one or all are ``wanted``."""
+        own: dict[str, str | None] = {x.id: x.reference for x in found.lists} or {
+            x.utterance: None for x in found.lattices
+        }
+        without = [id for id, text in own.items() if self.reference(id, text) is None]
+        if without and (wanted or len(without) < len(own)):
+            raise DataError(f"references: expected one for {without[0]!r}, found none")
 
     def tell_skipped(self) -> int:
         """Their number, after a line for each on the error stream; what comes later is counted anew."""
@@ -204,14 +223,12 @@ class SecondPass:
             "skipped": skipped,
             "changed": sum(item.first != item.second for item in rescored),
             "weights": _as_dict(rescored[0].weights),
+            "weights_differ": any(item.weights != rescored[0].weights for item in rescored),
             "shares": dict(self.shares),
             "known_words": known,
         }
-        without = [item.id for item in rescored if item.reference is None]
-        if len(without) == len(rescored):
+        if any(item.reference is None for item in rescored):  # of none then: check_references
             return figures
-        if without:
-            raise DataError(f"references: expected one for {without[0]!r}, found none")
         return figures | _errors(rescored)
 
 
@@ -331,7 +348,9 @@ def _of_the_input(f: Mapping[str, Any]) -> list[str]:
     lines = [f"{count}{_skipped(f)}, {f['changed']} changed; of the first pass's words {known}"]
     if "tuned" not in f:
         lines.append(
-            f"weights: {_numbers(f['weights'])}" + (f"; shares: {_numbers(f['shares'])}" if f["shares"] else "")
+            f"weights: {_numbers(f['weights'])}"
+            + (" (of the first utterance: by their files, others differ)" if f["weights_differ"] else "")
+            + (f"; shares: {_numbers(f['shares'])}" if f["shares"] else "")
         )
     for which in ("first", "second"):
         if which in f:

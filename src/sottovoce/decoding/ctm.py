@@ -28,6 +28,12 @@ class CtmWord:
     channel: str = "1"
 
 
+def timed(lattice: Lattice) -> bool:
+    """Whether the lattice has a time at each end of each word."""
+    said = lattice.labels != 0
+    return not np.isnan(lattice.times[np.concatenate([lattice.starts[said], lattice.ends[said]])]).any()
+
+
 def ctm_words(
     lattice: Lattice, path: LatticePath, *, recording: str | None = None, offset: float = 0.0
 ) -> list[CtmWord]:

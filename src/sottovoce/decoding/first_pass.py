@@ -73,8 +73,9 @@ def read_first_pass(
 
 
 def normalized(found: FirstPass, form: str, skipped: list[Skipped] | None = None) -> FirstPass:
-    """The same with every text in a normalization of ``decoding.text``; words that it leaves out are gone, and so are the
-    marks of sentences and of no word (``lattice.SILENT``), as lattices have them: models add ``</s>`` themselves.
+    """The same with every text in a normalization of ``decoding.text``; words that it leaves out are gone.
+
+    So are, in n-best lists as in lattices, marks of sentences and of no word (``SILENT``): models add ``</s>``.
 
     A lattice where a word becomes several is noted in ``skipped``, or raises DataError without it. Raises ConfigError
     for an unknown form.
