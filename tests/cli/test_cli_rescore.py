@@ -89,7 +89,7 @@ LISTS = [
 
 def test_ngrams_over_json_lines(rescore, tmp_path: Path, models) -> None:
     write_nbest(tmp_path / "in.jsonl", LISTS)
-    out, again = tmp_path / "out.trn", tmp_path / "again.jsonl"
+    out, again = tmp_path / "out.trn", tmp_path / "again.jsonl.gz"
     code, shown, err = rescore(
         tmp_path / "in.jsonl", "--lm", models[0], "--weight", "tri=2", "--out", out, "--nbest-out", again, "--json"
     )
@@ -395,6 +395,7 @@ def test_mistakes_are_one_line(rescore, tmp_path: Path, models) -> None:
     write_slf(tmp_path / "a.slf", LATTICES[0])
     (tmp_path / "untimed.slf").write_text(re.sub(r" t=\S+", "", (tmp_path / "a.slf").read_text()))
     (tmp_path / "words.txt").write_text("<eps> 0\n")
+    (tmp_path / "d.jsonl").mkdir()
     slf, twice = tmp_path / "a.slf", tmp_path / "twice.jsonl"
     lm, given = ("--lm", models[0]), tmp_path / "in.jsonl"
     for arguments, message in (
@@ -431,6 +432,16 @@ def test_mistakes_are_one_line(rescore, tmp_path: Path, models) -> None:
         ((slf, *lm, "--max-histories", 3), "--max-histories is for rescoring on the lattice: expected"),
         ((slf, *lm, "--method", "lattice", "--nbest", 5), "--nbest is for lists: it does not go with --method lattice"),
         ((given, *lm, "--out", twice, "--nbest-out", twice), "expected a path of its own for each output"),
+        (
+            (given, *lm, "--out", tmp_path / "empty"),
+            "empty: cannot be written: expected a file or nothing there, found",
+        ),
+        ((given, *lm, "--nbest-out", tmp_path / "d.jsonl"), "expected a file or nothing there, found a folder"),
+        ((given, *lm, "--nbest-out", tmp_path / "text"), "expected a folder or nothing there, found a file"),
+        (
+            (slf, *lm, "--method", "lattice", "--out", tmp_path / "o.trn", "--lattices-out", tmp_path / "text"),
+            "text: cannot be written: expected a folder or nothing there, found a file",
+        ),
         ((tmp_path / "untimed.slf", *lm, "--out", tmp_path / "o.ctm"), "a-1: expected a time at each node, found none"),
     ):
         before = sorted(tmp_path.iterdir())

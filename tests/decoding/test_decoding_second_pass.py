@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from toy_language_model import ToyNetwork
 
 from sottovoce.decoding.conversations import conversation_of, in_conversations, read_conversations
 from sottovoce.decoding.first_pass import normalized, read_first_pass
+from sottovoce.decoding.language_model import TokenModel
 from sottovoce.decoding.lattices import best_path, make_lattice, write_kaldi_lattices, write_slf
 from sottovoce.decoding.mixture import Mixture, read_mixture, write_mixture
 from sottovoce.decoding.nbest_files import write_espnet_nbest, write_nbest
@@ -17,6 +19,7 @@ from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
 from sottovoce.decoding.prefixes import prefix_levels
 from sottovoce.decoding.protocol import concatenate, replace
 from sottovoce.decoding.scores import ScoreWeights
+from sottovoce.decoding.second_pass import rescore_lists
 from sottovoce.decoding.skipped import Skipped
 from sottovoce.errors import ConfigError, DataError
 
@@ -153,6 +156,21 @@ def test_texts_in_another_normalization(tmp_path: Path) -> None:
         normalized(given, "loud")
     write_slf(tmp_path / "b.slf", lattice("u1", "OK", "<laugh>"))
     assert best_path(normalized(read_first_pass(tmp_path / "b.slf"), "spoken").lattices[0]).words == ("ok",)
+
+
+def test_progress_reaches_the_end_past_what_is_skipped() -> None:
+    lists = [NBestList(f"u{i}", (NBestEntry(("a",), {"acoustic": -1.0} if i else {"other": -1.0}),)) for i in range(3)]
+    skipped: list[Skipped] = []
+    told: list[tuple[int, int]] = []
+    model = TokenModel(ToyNetwork(3), lambda word: [1])
+    found = rescore_lists(
+        lists,
+        {"toy": model},
+        weights=lambda item: ScoreWeights({"acoustic": 1.0, "toy": 1.0}),
+        skipped=skipped,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert [x.id for x in found] == ["u1", "u2"] and [x.id for x in skipped] == ["u0"] and told == [(3, 3)]
 
 
 numbers = st.floats(-1e6, 1e6)

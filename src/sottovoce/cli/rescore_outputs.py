@@ -52,8 +52,8 @@ class Rescored:
 def check_outputs(
     found: FirstPass, on_lattices: bool, out: Path | None, nbest: Path | None, lattices: Path | None
 ) -> None:
-    """Raises ConfigError for an output that this input and this way of rescoring do not have, DataError for lattices
-    without the times that it needs."""
+    """Raises ConfigError for an output that this input and this way of rescoring do not have, or whose path is taken,
+    DataError for lattices without the times that it needs."""
     if out is not None and out.suffix == CTM:
         if found.form == "n-best":
             raise ConfigError(f"{out}: n-best lists have no times of words: ctm needs lattices")
@@ -64,6 +64,15 @@ def check_outputs(
         raise ConfigError(f"{nbest}: n-best lists are written with --method nbest")
     if lattices is not None and not on_lattices:
         raise ConfigError(f"{lattices}: lattices are written where lattices are rescored, with --method lattice")
+    folders = {out: False, nbest: nbest is not None and not _is_jsonl(nbest), lattices: found.form == "slf"}
+    for path, folder in folders.items():
+        if path is not None and path.exists() and path.is_dir() != folder:
+            wanted, there = ("folder", "file") if folder else ("file", "folder")
+            raise ConfigError(f"{path}: cannot be written: expected a {wanted} or nothing there, found a {there}")
+
+
+def _is_jsonl(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".jsonl")
 
 
 def write_texts(path: Path, found: Sequence[Rescored]) -> None:
@@ -89,7 +98,7 @@ def write_lists(path: Path, found: Sequence[Rescored], layout: Layout) -> None:
     """JSON lines with every score, or a folder whose scores are combined: Kaldi's acoustic and language model costs, or
     ESPnet's single score."""
     pairs = [(item.nbest, item.weights) for item in found if item.nbest is not None]
-    if path.suffix == ".jsonl":
+    if _is_jsonl(path):
         write_nbest(path, [item for item, _ in pairs])
     elif layout is Layout.kaldi:
         write_kaldi_nbest(path, [_combined(item, weights, LM) for item, weights in pairs])

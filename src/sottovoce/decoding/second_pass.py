@@ -144,6 +144,7 @@ def _in_rounds(
     """What ``run`` makes of all items: the first ones of all conversations together, then the second ones, and so on;
     or, without conversations, as they come."""
     done: list[T | None] = [None] * len(items)
+    finished = 0
     remembered = models if conversations is not None else {}
     groups = [[i] for i in range(len(items))] if conversations is None else conversations
     for first in range(0, len(groups), _LISTS):
@@ -153,6 +154,7 @@ def _in_rounds(
             rows = [row for row, group in enumerate(some) if len(group) > place]
             now = [some[row][place] for row in rows]
             starts = {name: select(state, np.array(rows)) for name, state in states.items()}
+            finished += len(now)
             for i, item in zip(now, run([items[i] for i in now], _States(starts)), strict=True):
                 done[i] = item
             said = {row: done[some[row][place]] for row in rows if len(some[row]) > place + 1}
@@ -162,5 +164,5 @@ def _in_rounds(
                 read = read_sentences(model, select(states[name], after), list(texts.values()))
                 states[name] = replace(states[name], after, read)
             if progress is not None:
-                progress(sum(item is not None for item in done), len(items))
+                progress(finished, len(items))
     return done
