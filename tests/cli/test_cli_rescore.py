@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import json
 import math
@@ -34,7 +33,12 @@ TEXT = ["the cat sat on the mat", "a dog ran", "the dog sat", "a cat ran on the 
 @pytest.fixture
 def rescore(run):
     """Run ``sottovoce rescore`` in this process: (exit code, stdout, stderr)."""
-    return functools.partial(run, "rescore")
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code, out, err = run("rescore", *arguments)
+        return code, out, err.strip()
+
+    return call
 
 
 def packed_lm(seed: int = 0) -> PackedModel:
