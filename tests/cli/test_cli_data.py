@@ -51,7 +51,9 @@ def test_confuse_writes_lists_at_the_noise_of_an_error_rate(tmp_path: Path) -> N
     ]
     result = CliRunner().invoke(app, [*arguments, "--lattices", "slf", "--utterances", "12"])
     assert result.exit_code == 0, result.output
-    found = re.search(r"noise (\S+), WER (\S+) %, oracle (\S+) %, 12 utterances, 108 words", result.output)
+    found = re.search(
+        r"noise (\S+), WER (\S+) % \(30 asked for\), oracle (\S+) %, 12 utterances, 108 words", result.output
+    )
     assert found is not None and float(found[2]) == pytest.approx(30, abs=8) and float(found[3]) < float(found[2])
     assert len(read_nbest(tmp_path / "out" / "nbest.jsonl")) == len(list((tmp_path / "out" / "slf").iterdir())) == 12
     again = ["confuse", "text", "--source", str(text), "--out", str(tmp_path / "test"), "--noise", found[1]]

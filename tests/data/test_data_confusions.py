@@ -306,6 +306,40 @@ def test_the_same_command_gives_the_same_folder_and_another_is_refused(corpus: T
         write_confusions(corpus, tmp_path / "c", options())
 
 
+def test_what_an_interrupted_run_left_does_not_stay(
+    corpus: TextCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with monkeypatch.context() as broken:
+        broken.setattr(
+            "sottovoce.data.confusions.files.oracle_path", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            write_confusions(corpus, out, options(utterances=9, lattices="slf"))
+    assert len(list((out / "slf").iterdir())) == 9
+    (out / ".nbest.jsonl.0.tmp").write_text("what a kill leaves")
+    write_confusions(corpus, out, options(utterances=4, lattices="slf", seed=1))
+    assert {path.name for path in out.iterdir()} == {"nbest.jsonl", "references.tsv", "slf", "confusions.json"}
+    assert len(list((out / "slf").iterdir())) == 4
+
+
+def test_lists_of_others_are_not_written_over(corpus: TextCorpus, tmp_path: Path) -> None:
+    (tmp_path / "nbest.jsonl").write_text("those of a recognizer")
+    with pytest.raises(DataError, match="not empty and not ours"):
+        write_confusions(corpus, tmp_path, options())
+    assert (tmp_path / "nbest.jsonl").read_text() == "those of a recognizer"
+
+
+def test_another_vocabulary_under_the_same_name_is_noticed(corpus: TextCorpus, tmp_path: Path) -> None:
+    path = tmp_path / "few.words"
+    for words in (WORDS[:6], WORDS[:7]):
+        path.write_text("</s>\t9\n<unk>\t0\n" + "".join(f"{word}\t1\n" for word in words))
+        if words == WORDS[:6]:
+            write_confusions(corpus, tmp_path / "out", options(words=path, utterances=2))
+    with pytest.raises(DataError, match="made with words="):
+        write_confusions(corpus, tmp_path / "out", options(words=path, utterances=2))
+
+
 def test_words_outside_of_the_vocabulary_are_heard_as_others(corpus: TextCorpus, tmp_path: Path) -> None:
     vocabulary = tmp_path / "few.words"
     vocabulary.write_text("</s>\t9\n<unk>\t0\n" + "".join(f"{word}\t1\n" for word in WORDS[:6]))

@@ -113,8 +113,9 @@ def confuse(
     corpus = open_text(source, {"name": name, "options": parse_settings(settings or [])})
     with progress_bar(console, name) as update:
         found = write_confusions(corpus, out, options, update)
+    asked = "" if wer is None else f" ({wer:g} asked for)"
     typer.echo(
-        f"{found.folder}: noise {found.noise:g}, WER {found.wer:.2f} %, oracle {found.oracle_wer:.2f} %, "
+        f"{found.folder}: noise {found.noise:g}, WER {found.wer:.2f} %{asked}, oracle {found.oracle_wer:.2f} %, "
         f"{found.utterances} utterances, {found.words} words, {found.links} links, nothing heard of {found.silent}"
     )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -30,6 +32,7 @@ from sottovoce.errors import ConfigError, DataError
 from sottovoce.evaluation.hypotheses import Hypothesis, write_hypotheses
 
 MARKER = "confusions.json"
+_STARTED = ".confusions-started.json"  # before all else, so that whatever a kill leaves is known to be ours
 _LISTS, _REFERENCES, _SLF, _KALDI = "nbest.jsonl", "references.tsv", "slf", "lattices.kaldi.gz"
 _VERSION = 1
 _BATCH = 200
@@ -106,6 +109,9 @@ def write_confusions(
     """
     folder = Path(out)
     references = list(islice(_references(corpus, options.split or corpus.reported), options.utterances))
+    words = sum(len(item.text.split()) for item in references)
+    if not words:
+        raise DataError(f"{corpus.name}: expected words in what is to be misheard, found none")
     made_of = _made_of(corpus, options)
     done = _begin(folder, made_of)
     if done is not None:
@@ -119,7 +125,6 @@ def write_confusions(
     write_hypotheses(folder / _REFERENCES, [Hypothesis(item.id, item.text) for item in references])
     _write_lattices(folder, [lattice for _, lattice in heard], options.lattices)
     missed = sum(len(item.text.split()) for item, lattice in zip(references, lattices, strict=True) if lattice is None)
-    words = sum(len(item.text.split()) for item in references)
     nearest = sum(oracle_path(lattice, item.text.split())[1] for item, lattice in heard)
     found = Confusions(
         folder=folder,
@@ -134,21 +139,20 @@ def write_confusions(
     values = {key: value for key, value in asdict(found).items() if key != "folder"}
     text = json.dumps({"version": _VERSION, "made_of": made_of, "found": values}, indent=1)
     write_text(folder / MARKER, text + "\n")
+    (folder / _STARTED).unlink(missing_ok=True)
     return found
 
 
 def _made_of(corpus: TextCorpus, options: ConfusionOptions) -> dict[str, Any]:
-    given = {**asdict(options), "words": None if options.words is None else str(options.words)}
+    words = None if options.words is None else read_words(options.words)
+    given = {**asdict(options), "words": None if words is None else f"{zlib.crc32(repr(words).encode()):08x}"}
     return {"corpus": corpus.name, "text": corpus.fingerprint(), **given}
 
 
 def _begin(folder: Path, made_of: dict[str, Any]) -> Confusions | None:
     marker = folder / MARKER
     if not marker.exists():
-        ours = {_LISTS, _REFERENCES, _SLF, _KALDI}
-        if folder.exists() and (not folder.is_dir() or any(path.name not in ours for path in folder.iterdir())):
-            raise DataError(f"{folder}: not empty and not ours; choose another --out")
-        folder.mkdir(parents=True, exist_ok=True)
+        _make_empty(folder)
         return None
     try:
         values = json.loads(marker.read_text())
@@ -159,6 +163,20 @@ def _begin(folder: Path, made_of: dict[str, Any]) -> Confusions | None:
         if before.get(key) != value:
             raise DataError(f"{folder}: made with {key}={before.get(key)!r}, now {value!r}; choose another --out")
     return found
+
+
+def _make_empty(folder: Path) -> None:
+    """Without what an interrupted run left: its lattices must not lie among others."""
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder}: --out must be a folder, found a file")
+    if folder.exists() and any(folder.iterdir()) and not (folder / _STARTED).exists():
+        raise DataError(f"{folder}: not empty and not ours; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / _STARTED, "{}\n")
+    shutil.rmtree(folder / _SLF, ignore_errors=True)
+    left = (folder / name for name in (_LISTS, _REFERENCES, _KALDI))
+    for path in (*left, *folder.glob(".*.tmp")):
+        path.unlink(missing_ok=True)
 
 
 def _references(corpus: TextCorpus, split: str) -> Iterator[Reference]:

@@ -109,7 +109,8 @@ def word_errors(references: Sequence[Reference], lattices: Sequence[Lattice | No
 
 def calibrate(confuser: Confuser, references: Sequence[Reference], wer: float) -> float:
     """The noise at which ``wer`` percent of the words of the best paths are wrong, on at most 200 of the utterances,
-    evenly spaced; by bisection, to about one part in a hundred.
+    evenly spaced; by bisection, to about one part in a hundred. All utterances have another rate by a point or two,
+    which is what the sample's chance is.
 
     Raises DataError where no noise gives that rate.
     """
