@@ -13,7 +13,7 @@ import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from sottovoce.cli.main import app
@@ -179,6 +179,11 @@ def test_what_does_not_fit_the_network_is_refused(tmp_path: Path) -> None:
         import_model(tensors, mapped(SMALL, STRAIGHT, input={"kind": "waveform", "bins": 80}), tmp_path)
     with pytest.raises(FormatError, match=r"gone\.model: cannot read"):
         import_model(tensors, mapped(SMALL, STRAIGHT, tokenizer="gone.model"), tmp_path)
+    (tmp_path / "other.model").write_bytes(train_tokenizer(["one two three"] * 3, kind="bpe", vocabulary=14))
+    with pytest.raises(
+        FormatError, match=rf"other\.model: expected {SMALL.vocabulary} tokens as in the network, found"
+    ):
+        import_model(tensors, mapped(SMALL, STRAIGHT, tokenizer="other.model"), tmp_path)
     with pytest.raises(FormatError, match="expected type 'rnnt', found 'ctc'"):
         import_model(tensors, TensorMap(architecture={"type": "ctc"}, tensors={}), tmp_path)
 
@@ -283,3 +288,13 @@ def test_tokenizers_of_training_are_taken_as_they_are(tmp_path: Path) -> None:
     model = train_tokenizer(["one two three four five"] * 3, kind="bpe", vocabulary=20)
     (tmp_path / "a.model").write_bytes(model)
     assert Tokenizer(recognizer_tokenizer(tmp_path / "a.model")).encode("two") == Tokenizer(model).encode("two")
+
+
+def test_tensors_that_the_mapping_does_not_read_are_named(tmp_path: Path) -> None:
+    _, weights, mapping = recognizer_files(tmp_path)
+    more = {**load_file(weights), "their.encoder.layers.9.weight_ih_l0": np.ones((2, 2), np.float32)}
+    save_file(more, weights)
+    out = tmp_path / "model.safetensors"
+    done = CliRunner().invoke(app, ["import", str(weights), "--mapping", str(mapping), "--out", str(out)])
+    left = [line.strip() for line in done.output.splitlines() if "not in the" in line]
+    assert left == ["not in the mapping: their.encoder.layers.9.weight_ih_l0"]

@@ -9,7 +9,16 @@ import typer
 from rich.console import Console
 
 from sottovoce.errors import ConfigError
-from sottovoce.importing import import_model, import_onnx_set, is_onnx_set, make_run, read_mapping, read_tensors
+from sottovoce.importing import (
+    import_model,
+    import_onnx_set,
+    is_onnx_set,
+    left_in_graphs,
+    make_run,
+    read_mapping,
+    read_tensors,
+    unread,
+)
 from sottovoce.packed import PackedModel
 from sottovoce.training.config import load_recipe
 from sottovoce.training.run import make_folder
@@ -47,25 +56,34 @@ def import_weights(
     """
     if (recipe is None) != (data is None):
         raise ConfigError("--recipe and --data go together: a run is trained further on data")
-    model = _read(source, mapping, recipe)
+    model, notes = _read(source, mapping, recipe)
     if recipe is not None and data is not None:
         out = make_run(model, load_recipe(recipe, settings), data, out).model
     else:
         _save(model, out)
     tensors = f"{len(model.tensors)} tensors, {model.parameters:,} parameters"
-    Console(highlight=False, soft_wrap=True).print(f"{out}: {tensors}", markup=False)
+    console = Console(highlight=False, soft_wrap=True)
+    for line in (f"{out}: {tensors}", *notes):
+        console.print(line, markup=False)
 
 
-def _read(source: Path, mapping: Path | None, recipe: Path | None) -> PackedModel:
+def _read(source: Path, mapping: Path | None, recipe: Path | None) -> tuple[PackedModel, list[str]]:
+    """The model, and what of the source is not in its weights."""
     if mapping is not None:
-        return import_model(read_tensors(source), read_mapping(mapping), mapping.parent)
+        tensors, rules = read_tensors(source), read_mapping(mapping)
+        return import_model(tensors, rules, mapping.parent), _listed("not in the mapping", unread(tensors, rules))
     if not is_onnx_set(source):
         raise ConfigError(
             f"{source}: expected --mapping, or a folder with encoder*.onnx, decoder*.onnx, joiner*.onnx and tokens.txt"
         )
     if recipe is not None:
         raise ConfigError("--recipe: graphs of ONNX are not trained further; only their weights are rounded")
-    return import_onnx_set(source)
+    model = import_onnx_set(source)
+    return model, _listed("left in the graphs, uncompressed", left_in_graphs(model))
+
+
+def _listed(what: str, names: list[str]) -> list[str]:
+    return [f"  {what}: {name}" for name in names]
 
 
 def _save(model: PackedModel, out: Path) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sottovoce.decoding.tokens import Tokenizer
+from sottovoce.decoding.vocabulary import read_vocabulary
 from sottovoce.errors import ConfigError, FormatError, did_you_mean
 from sottovoce.importing.mapping import TensorMap, TensorRule
 from sottovoce.importing.tokenizers import lm_vocabulary, recognizer_tokenizer
@@ -40,6 +42,13 @@ def import_model(tensors: Tensors, mapping: TensorMap, folder: Path) -> PackedMo
         tokenizer=_tokenizer(mapping, folder, architecture),
         provenance={"imported": True},
     )
+
+
+def unread(tensors: Tensors, mapping: TensorMap) -> list[str]:
+    """Tensors of theirs that no tensor of ours is made of, by name: a layer that the mapping forgot shows here."""
+    rules = mapping.rules_for(network_of(mapping.architecture).state_dict())
+    used = {source for rule in rules.values() for source in rule.sources}
+    return sorted(set(tensors) - used)
 
 
 def fill_tensors(shapes: Mapping[str, tuple[int, ...]], tensors: Tensors, mapping: TensorMap) -> dict[str, Any]:
@@ -114,4 +123,9 @@ def _tokenizer(mapping: TensorMap, folder: Path, architecture: Mapping[str, Any]
     if mapping.tokenizer is None:
         return None
     path = folder / mapping.tokenizer
-    return lm_vocabulary(path) if is_language_model(architecture) else recognizer_tokenizer(path)
+    lm = is_language_model(architecture)
+    content = lm_vocabulary(path) if lm else recognizer_tokenizer(path)
+    found = read_vocabulary(content).size if lm else Tokenizer(content).vocabulary
+    if found != architecture["vocabulary"]:
+        raise FormatError(f"{path}: expected {architecture['vocabulary']} tokens as in the network, found {found}")
+    return content

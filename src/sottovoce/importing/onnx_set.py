@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,8 @@ def import_onnx_set(folder: Path) -> PackedModel:
     """encoder*.onnx, decoder*.onnx, joiner*.onnx (those that no ``.int8`` names) and tokens.txt, as a float32 model.
 
     Every float matrix that a MatMul, Gemm, LSTM, GRU, Conv, Gather or Transpose reads is a weight; what else a graph
-    holds, and weights that are read in two ways, stays in the graph. Raises FormatError naming the file.
+    holds, and weights that are read in two ways, stays in the graph (``left_in_graphs``). Raises FormatError naming the
+    file.
     """
     tensors: dict[str, Any] = {}
     weights: dict[str, tuple[int, ...]] = {}
@@ -56,6 +57,37 @@ def import_onnx_set(folder: Path) -> PackedModel:
     lengths = {part: len(tensors[graph_name(part)]) for part in (*PARTS, TOKENS)}
     architecture = OnnxSetArchitecture(weights, frozenset(transposed), lengths)
     return PackedModel(tensors, architecture.to_dict(), provenance={"imported": True})
+
+
+def left_in_graphs(model: PackedModel) -> list[str]:
+    """Float matrices of imported graphs that are no weights of the file, and so stay as they are: part, name, shape."""
+    import onnx
+
+    taken = set(model.architecture["weights"])
+    found = []
+    for part in PARTS:
+        graph = onnx.ModelProto.FromString(np.asarray(model.tensor(graph_name(part)), np.uint8).tobytes()).graph
+        for name, tensor in _stored(graph):
+            if weight_name(part, name) not in taken and tensor.data_type in _floats() and min(_matrix(tensor)) > 1:
+                found.append(f"{part}: {name} {tuple(tensor.dims)}")
+    return found
+
+
+def _stored(graph: Any) -> Iterator[tuple[str, Any]]:
+    """Names and tensors of a graph's initializers and constants, and of the bodies of its loops and branches."""
+    yield from ((one.name, one) for one in graph.initializer)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Constant" and attribute.name == "value":
+                yield node.output[0], attribute.t
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _stored(inner)
+
+
+def _floats() -> tuple[int, ...]:
+    from onnx import TensorProto
+
+    return (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 
 def _file_of(folder: Path, part: str) -> Path:
@@ -97,9 +129,7 @@ def _weights_of(graph: Any) -> dict[Any, bool]:
             for inner in attribute.g.node:
                 for name in inner.input:
                     uses[name].add(None)
-    from onnx import TensorProto
-
-    floats = (TensorProto.FLOAT, TensorProto.FLOAT16)
+    floats = _floats()
     found = {}
     for initializer in graph.initializer:
         ways = uses[initializer.name]
