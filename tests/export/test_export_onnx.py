@@ -27,6 +27,7 @@ from sottovoce.export.checks import FLOORS_DB, check_close, lm_pairs, onnx_rnnt_
 from sottovoce.export.graph import Graph
 from sottovoce.export.networks import onnx_graphs
 from sottovoce.export.sessions import Session
+from sottovoce.export.sherpa import lstm_graphs
 from sottovoce.export.weights import BLOCK, decoded, int4_weight, int8_weight
 from sottovoce.packed import PackedMatrix, PackedModel, RnntArchitecture, make_band
 
@@ -204,3 +205,38 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0 and "weights rounded" in done.output
     done = CliRunner().invoke(app, ["export", str(lm), "--out", str(tmp_path / "lm"), "--format", "sherpa"])
     assert isinstance(done.exception, ConfigError) and "did you mean 'sherpa-onnx'?" in str(done.exception)
+
+
+def names_of(graph: onnx.GraphProto) -> list[str]:
+    """All names that a graph and the bodies inside it give to values."""
+    mine = [one.name for one in (*graph.initializer, *graph.input)] + [
+        out for node in graph.node for out in node.output
+    ]
+    bodies = [attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g")]
+    return mine + [name for body in bodies for name in names_of(body)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_value_of_a_loop_bears_the_name_of_one_around_it(form: WeightForm) -> None:
+    model = random_model(RNNTS["PCEN"])
+    for graph in (*onnx_graphs(model, form).values(), *lstm_graphs(model, form, chunk=16, window=5).values()):
+        assert [name for name, count in Counter(names_of(graph.graph)).items() if count > 1] == []
+
+
+def test_what_no_file_can_hold_and_what_onnx_runtime_refuses_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = onnx_graphs(random_model(), "codes")["joiner"]
+    graph.opset_import[0].version = 999
+    with pytest.raises(ExportError, match=r"^joiner: ONNX Runtime .* refuses the graph: ") as caught:
+        Session(graph)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setattr("onnx.checker.MAXIMUM_PROTOBUF", 1000)
+    with pytest.raises(ExportError, match=r"^encoder\.onnx: expected at most 1,000 bytes"):
+        onnx_graphs(random_model(), "codes")
+
+
+def test_options_that_would_change_nothing_are_refused(tmp_path: Path) -> None:
+    path = saved(speaking_model(), tmp_path / "model.safetensors")
+    for option in (["--predictor", "stateful"], ["--window", "9"], ["--chunk", "64"], ["--no-check"]):
+        done = CliRunner().invoke(app, ["export", str(path), "--out", str(tmp_path / "out"), *option])
+        assert isinstance(done.exception, ConfigError) and str(done.exception).startswith(f"{option[0]}: it changes")
+    assert not (tmp_path / "out").exists()

@@ -186,6 +186,7 @@ def test_mistakes_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (replace(speaking_model(), input=given), {}, ExportError, "this model takes features as they are"),
         (model_of({"kind": "waveform", "bins": 20, "shift_ms": 12.5}), {}, ExportError, "found 25 ms every 12.5 ms"),
         (replace(speaking_model(), tokenizer=None), {}, ExportError, "tokenizer: expected one"),
+        (speaking_model(input={**NEMO, "sample_rate": 8000}), {"predictor": "stateful"}, ExportError, "found 8000"),
     ]  # fmt: skip
     for model, options, error, text in cases:
         with pytest.raises(error) as caught:
@@ -209,3 +210,23 @@ def test_the_command(tmp_path: Path) -> None:
     assert "4 of 4 signals" in done.output and "feature_dim=20" in done.output
     done = CliRunner().invoke(app, [*command, "--no-check", "--weights", "int8"])
     assert done.exit_code == 0 and "sherpa-onnx was not run" in done.output
+
+
+@pytest.mark.slow
+def test_a_check_that_compared_no_token_says_so(tmp_path: Path) -> None:
+    model = speaking_model(input=NEMO)
+    bias = np.array(model.tensors["joiner.output.bias"])
+    bias[0] += 1000
+    path = saved(replace(model, tensors={**model.tensors, "joiner.output.bias": bias}), tmp_path / "model.safetensors")
+    command = [
+        "export",
+        str(path),
+        "--format",
+        "sherpa-onnx",
+        "--predictor",
+        "stateful",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0 and "(0 tokens)" in done.output and "give --audio with speech" in done.output

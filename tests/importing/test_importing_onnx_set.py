@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +16,21 @@ for package in ("onnx", "onnxruntime", "sherpa_onnx"):
     pytest.importorskip(package, reason=f"{package} is not installed: it comes with the [export] extra")
 
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from sottovoce.cli.main import app
 from sottovoce.errors import ConfigError, ExportError, FormatError
 from sottovoce.export import export_onnx_set
 from sottovoce.export.graph import INT64, Graph
+from sottovoce.export.onnx_set import filled
 from sottovoce.export.product import save_graphs
 from sottovoce.export.sessions import Session
 from sottovoce.importing import import_onnx_set, is_onnx_set
 from sottovoce.packed import PackedMatrix, load_model
+from sottovoce.packed.onnx_set import OnnxSetArchitecture
+
+sys.path.append(str(Path(__file__).parents[1] / "runtime"))
+from tiny_rnnt import random_matrix
 
 F, T, D, H, J, E, V = 80, 8, 20, 28, 16, 12, 30
 
@@ -152,7 +161,7 @@ def test_from_their_files_to_five_bits_and_back(theirs: Path, tmp_path: Path) ->
     matrices = [tensor for tensor in packed.tensors.values() if isinstance(tensor, PackedMatrix)]
     assert len(matrices) == 9 and {band.bits for matrix in matrices for band in matrix.bands} == {5}
     told = command("export", tmp_path / "five", "--format", "sherpa-onnx", "--out", tmp_path / "out")
-    assert "3 of 3 signals" in told
+    assert "3 of 3 signals" in told and "as with the decoded weights" in told
     for part in ("encoder", "decoder", "joiner"):
         codes, before = (
             onnx.load(path) for path in (tmp_path / "out" / f"{part}.onnx", theirs / f"{part}-epoch-99-avg-1.onnx")
@@ -177,3 +186,75 @@ def test_folders_that_are_no_such_set_are_one_line(theirs: Path, tmp_path: Path)
         import_onnx_set(tmp_path)
     done = CliRunner().invoke(app, ["import", str(tmp_path / "tokens.txt"), "--out", str(tmp_path / "m")])
     assert isinstance(done.exception, ConfigError) and "expected --mapping, or a folder with" in str(done.exception)
+
+
+def folder_of(folder: Path, parts: dict[str, onnx.ModelProto]) -> Path:
+    save_graphs(parts, folder)
+    (folder / "tokens.txt").write_text("".join(f"{'<blk>' if i == 0 else f'w{i}'} {i}\n" for i in range(V)))
+    return folder
+
+
+def halved(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The joiner with its Gemm in float16."""
+    nodes = graph.graph.node
+    gemm = next(node for node in nodes if node.op_type == "Gemm")
+    place, given, made = list(nodes).index(gemm), gemm.input[0], gemm.output[0]
+    for one in graph.graph.initializer:
+        if one.name in gemm.input:
+            one.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(one).astype(np.float16), one.name))
+    gemm.input[0], gemm.output[0] = "half", "half_logits"
+    nodes.insert(place, helper.make_node("Cast", [given], ["half"], to=TensorProto.FLOAT16))
+    nodes.insert(place + 2, helper.make_node("Cast", ["half_logits"], [made], to=TensorProto.FLOAT))
+    return graph
+
+
+def with_initializers_as_inputs(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """As exporters wrote it before IR version 4."""
+    for one in graph.graph.initializer:
+        graph.graph.input.append(helper.make_tensor_value_info(one.name, one.data_type, list(one.dims)))
+    return graph
+
+
+@pytest.mark.parametrize("change", [halved, with_initializers_as_inputs])
+def test_weights_keep_their_type_and_their_place(
+    change: Callable[[onnx.ModelProto], onnx.ModelProto], tmp_path: Path
+) -> None:
+    model = import_onnx_set(
+        folder_of(tmp_path, {"encoder": encoder(), "decoder": decoder(), "joiner": change(joiner())})
+    )
+    a = OnnxSetArchitecture.from_dict(model.architecture)
+    name = "joiner.output_linear.weight"
+    packed = replace(model, tensors={**model.tensors, name: random_matrix(np.random.default_rng(0), V, J)})
+    rng = np.random.default_rng(1)
+    inputs = [rng.normal(size=(2, J)).astype(np.float32) for _ in "ab"]
+    expected, found = (
+        Session(filled(one, "joiner", a, form))(*inputs) for one, form in ((packed, "float"), (packed, "codes"))
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-2 if change is halved else 1e-5, atol=1e-2)
+    Session(filled(model, "joiner", a, "float"))
+
+
+def test_what_stays_in_the_graphs_is_named(tmp_path: Path) -> None:
+    graph = joiner()
+    weight = next(one for one in graph.graph.initializer if one.name == "output_linear.weight")
+    constant = helper.make_node("Constant", [], [weight.name], value=weight)
+    graph.graph.initializer.remove(weight)
+    graph.graph.node.insert(0, constant)
+    folder = folder_of(tmp_path, {"encoder": encoder(), "decoder": decoder(), "joiner": graph})
+    done = CliRunner().invoke(app, ["import", str(folder), "--out", str(tmp_path / "model.safetensors")])
+    assert done.exit_code == 0
+    left = [line.strip() for line in done.output.splitlines() if "uncompressed" in line]
+    assert left == [f"left in the graphs, uncompressed: joiner: output_linear.weight ({V}, {J})"]
+
+
+def test_a_damaged_graph_and_an_option_without_effect_are_one_line(theirs: Path, tmp_path: Path) -> None:
+    model = import_onnx_set(theirs)
+    graphs = {**model.tensors, "graphs.encoder": np.frombuffer(b"\xff" * 40, np.uint8)}
+    with pytest.raises(FormatError, match=r"tensor graphs\.encoder: expected an ONNX graph"):
+        export_onnx_set(replace(model, tensors=graphs), tmp_path / "out", check=False)
+    model.save(tmp_path / "model.safetensors")
+    command = ["export", str(tmp_path / "model.safetensors"), "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, command)
+    assert isinstance(done.exception, ConfigError) and "written back with --format sherpa-onnx" in str(done.exception)
+    done = CliRunner().invoke(app, [*command, "--format", "sherpa-onnx", "--predictor", "stateful"])
+    assert isinstance(done.exception, ConfigError) and "--predictor: it changes nothing" in str(done.exception)

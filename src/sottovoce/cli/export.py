@@ -11,8 +11,9 @@ from rich.console import Console
 
 from sottovoce.errors import ConfigError, did_you_mean
 from sottovoce.export import FORMS, PREDICTORS, Exported, SherpaExported, export_onnx, export_onnx_set, export_sherpa
+from sottovoce.export.onnx_set import RATE as SET_RATE
 from sottovoce.export.sherpa import CHUNK, WINDOW
-from sottovoce.export.transcripts import at_rate
+from sottovoce.export.transcripts import at_rate, resample_to
 from sottovoce.frontend.audio import read_audio
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.packed.onnx_set import OnnxSetArchitecture
@@ -55,11 +56,21 @@ def export(
     if form not in FORMATS:
         raise ConfigError(f"--format: expected {' or '.join(FORMATS)}, found {form!r}{did_you_mean(form, FORMATS)}")
     packed = load_model(model / "model.safetensors" if model.is_dir() else model)
+    imported = packed.architecture.get("type") == OnnxSetArchitecture.TYPE
+    given = {
+        "--predictor": predictor != PREDICTORS[0],
+        "--window": window != WINDOW,
+        "--chunk": chunk != CHUNK,
+        "--audio": bool(audio),
+        "--no-check": not check,
+    }
+    _check_used([name for name, used in given.items() if used], form, imported)
     console = Console(highlight=False, soft_wrap=True)
     if form == "onnx":
         exported: Exported | SherpaExported = export_onnx(packed, out, weights=weights)  # type: ignore[arg-type]
-    elif packed.architecture.get("type") == OnnxSetArchitecture.TYPE:
-        exported = export_onnx_set(packed, out, weights=weights, check=check)  # type: ignore[arg-type]
+    elif imported:
+        sounds = [resample_to(*read_audio(path), SET_RATE) for path in audio or []]
+        exported = export_onnx_set(packed, out, weights=weights, sounds=sounds, check=check)  # type: ignore[arg-type]
     else:
         exported = export_sherpa(
             packed,
@@ -73,6 +84,16 @@ def export(
         )
     for line in _lines(exported):
         console.print(line, markup=False)
+
+
+def _check_used(given: list[str], form: str, imported: bool) -> None:
+    """Raises ConfigError for an option that would change nothing."""
+    if form == "onnx" and imported:
+        raise ConfigError("--format: graphs that were imported are written back with --format sherpa-onnx")
+    unused = [name for name in given if form == "onnx" or (imported and name not in ("--audio", "--no-check"))]
+    if unused:
+        what = "an imported set of graphs" if imported else f"--format {form}"
+        raise ConfigError(f"{unused[0]}: it changes nothing in {what}; leave it out")
 
 
 def _sounds(model: PackedModel, paths: list[Path]) -> list[Floats]:
@@ -99,8 +120,10 @@ def _sherpa_lines(exported: SherpaExported) -> list[str]:
     if told is None:
         lines = ["  sherpa-onnx was not run"]
     else:
-        same = f"{told.signals - told.differing} of {told.signals} signals ({told.tokens} tokens) as our runtime's"
+        same = f"{told.signals - told.differing} of {told.signals} signals ({told.tokens} tokens) as {exported.peer}"
         lines = [f"  sherpa-onnx {told.version}: {same}"]
+        if told.tokens == 0:
+            lines.append("  note: no sound gave a token, so none was compared; give --audio with speech in it")
     if exported.arguments:
         lines.append(f"  OnlineRecognizer.from_transducer needs {_arguments(exported.arguments)}")
     return lines + [f"  note: {note}" for note in exported.notes]

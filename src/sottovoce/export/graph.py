@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import EncodeError
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from sottovoce.errors import ExportError
 
 FLOAT, INT32, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL
 OPSET = 17
@@ -90,8 +93,12 @@ class Graph:
         return self.add("Reshape", value, self.integers(*shape))
 
     def body(self, name: str) -> Graph:
-        """A graph for a loop in this one, whose values it may read; ``scan`` takes it."""
-        return Graph(name, prefix=f"{name}_{len(self._nodes)}_")
+        """A graph for a loop in this one, whose values it may read; ``scan`` takes it.
+
+        ONNX wants names that no graph around it has, those of constants too.
+        """
+        prefix = f"{name}_{len(self._nodes)}_"
+        return Graph(name, prefix=prefix, constants=prefix)
 
     def scan(self, body: Graph, states: Sequence[str], scanned: Sequence[str]) -> list[str]:
         """Run a body along axis 0 of what is scanned: final states, then stacked outputs."""
@@ -106,12 +113,24 @@ class Graph:
         )
 
     def model(self, metadata: Mapping[str, object] | None = None, opset: int = OPSET) -> onnx.ModelProto:
-        """The whole model, checked by ``onnx.checker``."""
+        """The whole model, checked by ``onnx.checker``. Raises ExportError for 2 GiB and more, which no file holds."""
         versions = [helper.make_opsetid(domain, 1 if domain else opset) for domain in sorted(self._domains)]
         made = helper.make_model(self.proto(), opset_imports=versions, ir_version=IR_VERSION, producer_name="sottovoce")
         helper.set_model_props(made, {key: str(value) for key, value in (metadata or {}).items()})
+        check_size(made, self._name)
         onnx.checker.check_model(made)
         return made
+
+
+def check_size(model: onnx.ModelProto, name: str) -> None:
+    """Raises ExportError where a model is too large for a file."""
+    most = onnx.checker.MAXIMUM_PROTOBUF
+    try:
+        fits = model.ByteSize() <= most
+    except EncodeError:  # what protobuf cannot count either
+        fits = False
+    if not fits:
+        raise ExportError(f"{name}.onnx: expected at most {most:,} bytes, which is what an ONNX file holds, found more")
 
 
 def onnx_gates(rows: NDArray[Any]) -> NDArray[Any]:

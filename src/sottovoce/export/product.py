@@ -19,6 +19,8 @@ def new_files(folder: Path) -> Iterator[Path]:
 
     Raises ExportError where no folder can be made.
     """
+    if folder.exists() and not folder.is_dir():
+        raise ExportError(f"{folder}: cannot be written: expected a folder, found a file")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         scratch = TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent)
@@ -35,9 +37,6 @@ def new_files(folder: Path) -> Iterator[Path]:
 
 
 def save_graphs(graphs: Mapping[str, onnx.ModelProto], folder: Path) -> None:
-    """``{name}.onnx`` for each graph. Raises ExportError for one of 2 GiB and more, which the format cannot hold."""
+    """``{name}.onnx`` for each graph."""
     for name, graph in graphs.items():
-        try:
-            onnx.save(graph, folder / f"{name}.onnx")
-        except ValueError as error:
-            raise ExportError(f"{name}.onnx: ONNX files hold at most 2 GiB ({str(error).splitlines()[0]})") from error
+        onnx.save(graph, folder / f"{name}.onnx")

@@ -35,6 +35,7 @@ PredictorForm = Literal["window", "stateful"]
 PREDICTORS: tuple[str, ...] = get_args(PredictorForm)
 NEMO_SYMBOLS = 10
 """Tokens at most in one frame of the NeMo type's greedy search."""
+_NEMO_RATE = 16_000  # sherpa-onnx fixes the highest frequency at 8 kHz, whatever the rate
 _ASSUMED_SUBSAMPLING = 4  # in the lstm type's times and endpoints
 _EXACT = ("codes", "float")
 
@@ -55,7 +56,7 @@ class Transcripts:
 class SherpaExported:
     """files: names and bytes. arguments: what ``OnlineRecognizer.from_transducer`` needs beside the files, where its
     defaults are others. closeness, weight_noise_db: as of ``onnx_files.Exported``. transcripts: None where sherpa-onnx
-    was not run. notes: what a user should know."""
+    was not run. notes: what a user should know. peer: whose tokens the files were compared with."""
 
     folder: Path
     files: Mapping[str, int]
@@ -64,6 +65,7 @@ class SherpaExported:
     weight_noise_db: float
     transcripts: Transcripts | None
     notes: tuple[str, ...] = field(default=())
+    peer: str = "our runtime's"
 
 
 def export_sherpa(
@@ -141,6 +143,11 @@ def _checked_model(model: PackedModel, predictor: str) -> tuple[RnntArchitecture
             f"input: sherpa-onnx computes features of style {style!r} for a {predictor} predictor, found "
             f"{settings.style!r}; train with features.style={style}, or export with --predictor "
             f"{'window' if predictor == 'stateful' else 'stateful'}"
+        )
+    if predictor == "stateful" and settings.sample_rate != _NEMO_RATE:
+        raise ExportError(
+            f"input: sherpa-onnx's NeMo type has filters up to {_NEMO_RATE // 2} Hz, so a sample rate of {_NEMO_RATE} "
+            f"Hz, found {settings.sample_rate}; --predictor window takes others, with features.style=kaldi"
         )
     if model.tokenizer is None:
         raise ExportError("tokenizer: expected one in the model, found none")

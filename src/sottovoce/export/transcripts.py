@@ -120,7 +120,12 @@ def ready_frames(samples: Floats, settings: FeatureSettings, chunk: int) -> Floa
 
 def at_rate(samples: Floats, rate: int, settings: FeatureSettings) -> Floats:
     """Resampled as recognizers do."""
-    return samples if rate == settings.sample_rate else resample(samples, rate, settings.sample_rate)
+    return resample_to(samples, rate, settings.sample_rate)
+
+
+def resample_to(samples: Floats, rate: int, wanted: int) -> Floats:
+    """The same at another rate in Hz."""
+    return samples if rate == wanted else resample(samples, rate, wanted)
 
 
 def check_installed() -> None:
