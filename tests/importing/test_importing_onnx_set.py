@@ -223,7 +223,8 @@ def test_weights_keep_their_type_and_their_place(
         folder_of(tmp_path, {"encoder": encoder(), "decoder": decoder(), "joiner": change(joiner())})
     )
     a = OnnxSetArchitecture.from_dict(model.architecture)
-    name = "joiner.output_linear.weight"
+    name = "joiner.output_linear.weight.weight"
+    assert name in a.weights
     packed = replace(model, tensors={**model.tensors, name: random_matrix(np.random.default_rng(0), V, J)})
     rng = np.random.default_rng(1)
     inputs = [rng.normal(size=(2, J)).astype(np.float32) for _ in "ab"]
