@@ -41,6 +41,9 @@ def machine() -> dict[str, Any]:
     }
 
 
+Result = tuple[dict[str, Any], int, dict[str, Any], float]  # configuration, seed, figures, seconds
+
+
 class Cells:
     """The finished cells of one file; a cell is a configuration and a seed."""
 
@@ -57,6 +60,12 @@ class Cells:
     def done(self, config: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
         """The finished row of this cell, its measures under ``figures``; None if it has yet to run."""
         return self._rows.get((config_hash(config), seed))
+
+    def keep(self, result: Result) -> None:
+        """Record what a task returned, unless its cell is there already."""
+        config, seed, figures, seconds = result
+        if self.done(config, seed) is None:
+            self.record(config, seed, figures, seconds)
 
     def record(
         self, config: Mapping[str, Any], seed: int, figures: Mapping[str, Any], seconds: float

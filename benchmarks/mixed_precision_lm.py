@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, print_machine, print_table
+from cells import Cells, Result, print_machine, print_table
 from lm_arms import Place, Plan, Row, cell_config, load_plan, tasks_of, train_base
 
 from sottovoce.evaluation.bootstrap import relative_perplexity_difference
@@ -183,13 +183,12 @@ def run(plan: Plan, names: Sequence[str], cells: Cells, options: argparse.Namesp
         print(f"{name}: {record(cells, result)}", flush=True)
 
 
-def record(cells: Cells, result: tuple[dict[str, Any], int, dict[str, Any], float] | None) -> str:
+def record(cells: Cells, result: Result | None) -> str:
     """Keep a finished cell, and say what it found; a 32-bit training is no cell."""
     if result is None:
         return "done"
-    config, seed, figures, seconds = result
-    if cells.done(config, seed) is None:
-        cells.record(config, seed, figures, seconds)
+    cells.keep(result)
+    _, _, figures, seconds = result
     found = f"perplexity {figures['perplexity']:.2f}, with the 4-gram {figures['mixed']:.2f}"
     return f"{found}, {figures['model_bytes']:,} bytes, {seconds:.0f} s"
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from arms import Corpus, Place, arm_of, cell_config, load_plan, tasks_of, train_base
-from cells import Cells, print_machine, print_table
+from cells import Cells, Result, print_machine, print_table
 
 from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
 from sottovoce.evaluation.noninferiority import Verdict, holm, verdict, wer_margin
@@ -233,13 +233,12 @@ def run(
         print(f"{name}: {record(cells, result)}", flush=True)
 
 
-def record(cells: Cells, result: tuple[dict[str, Any], int, dict[str, Any], float] | None) -> str:
+def record(cells: Cells, result: Result | None) -> str:
     """Keep a finished cell, and say what it found; a 32-bit training is no cell."""
     if result is None:
         return "done"
-    config, seed, figures, seconds = result
-    if cells.done(config, seed) is None:
-        cells.record(config, seed, figures, seconds)
+    cells.keep(result)
+    _, _, figures, seconds = result
     return f"WER {figures['wer']:.2f} %, {figures['loss_per_token']:.4f} nats a token, {seconds:.0f} s"
 
 

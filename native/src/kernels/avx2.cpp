@@ -3,8 +3,8 @@
 // is multiplied by q with the level's sign instead (2 * 128 * 127 does not saturate either, because q is never -128).
 //
 // Vector instructions for 32 weights: lookup 2 at 4 bits, 5 at 5, 10 at 6 bits; the product 4 without AVX-VNNI, 1 with
-// it. So codes of 6 bits are stored as levels, which need no lookup, and without AVX-VNNI 5 bits are bound by
-// arithmetic.
+// it. So codes of 6 bits are stored as levels, which need no lookup. Without AVX-VNNI 5 bits are bound by arithmetic;
+// where sixteen magnitudes are all there are, signs apart take 7 in place of 9.
 #include <immintrin.h>
 
 #include "common.hpp"
