@@ -408,7 +408,10 @@ def test_mistakes_are_one_line(rescore, tmp_path: Path, models) -> None:
         ((tmp_path / "none", *lm), "none: cannot be read: No such file or directory"),
         ((tmp_path / "empty", *lm), "expected lattices or n-best lists in this folder, found no file"),
         ((tmp_path / "text", *lm), "expected n-best lists in JSON lines, an SLF lattice or Kaldi's text lattices"),
-        ((given, "--lm", tmp_path / "no.arpa"), "expected a model file or a run folder, found nothing at"),
+        (
+            (given, "--lm", tmp_path / "no.arpa"),
+            "expected a model file, an n-gram file or a run folder, found nothing at",
+        ),
         ((given, "--lm", tmp_path / "text"), "text:2: expected"),
         ((given, "--lm", tmp_path / "empty"), "model.safetensors: cannot be read"),
         ((given, *lm, *lm), "expected models with names of their own; NAME=PATH gives one"),

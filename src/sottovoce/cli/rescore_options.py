@@ -33,7 +33,9 @@ def read_models(given: Sequence[str], arithmetic: Arithmetic, num_threads: int) 
         if not name or name in found or name in (INTERPOLATED, WORD_PENALTY):
             raise ConfigError(f"--lm {text}: expected models with names of their own; NAME=PATH gives one")
         if not path.exists():
-            raise ConfigError(f"--lm {text}: expected a model file or a run folder, found nothing at {path}")
+            raise ConfigError(
+                f"--lm {text}: expected a model file, an n-gram file or a run folder, found nothing at {path}"
+            )
         found[name] = read_language_model(path, arithmetic=arithmetic, num_threads=num_threads)
     return found
 
