@@ -122,6 +122,20 @@ def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, reci
         train(other, tones, tmp_path / "run", progress=False)
 
 
+def test_training_goes_on_from_another_run(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    first = train(recipe, tones, tmp_path / "first", progress=False)
+    still = recipe.model_copy(update={"phase": recipe.phase.model_copy(update={"learning_rate": 1e-12})})
+    second = train(still, tones, tmp_path / "second", start=first, progress=False)
+    old, new = load_file(first.module), load_file(second.module)
+    assert all(np.allclose(new[name], old[name], atol=1e-6) for name in old)  # not a new network
+    assert second.tokenizer.read_bytes() == first.tokenizer.read_bytes()
+    with pytest.raises(ConfigError, match="start was"):
+        train(still, tones, tmp_path / "second", start=second, progress=False)
+    wider = {**recipe.model, "encoder_units": 16}
+    with pytest.raises(ConfigError, match=r"module\.safetensors: expected trained weights of this recipe's network"):
+        train(recipe.model_copy(update={"model": wider}), tones, tmp_path / "wider", start=first, progress=False)
+
+
 @pytest.mark.parametrize("scheme", ["s8bqat", "admm", "gq", "linear_qat", "straight_through"])
 def test_an_interrupted_arm_ends_where_an_uninterrupted_one_does(
     tones: Path, recipe: Recipe, tmp_path: Path, kill_at, scheme: str

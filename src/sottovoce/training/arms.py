@@ -103,13 +103,17 @@ def new_module(recipe: Recipe, base: PackedModel) -> TaskModule:
 def load_module(recipe: Recipe, base: PackedModel, weights: Path) -> TaskModule:
     """The trained module that an arm starts from, auxiliary heads included."""
     module = new_module(recipe, base)
+    load_weights(module, weights)
+    return module
+
+
+def load_weights(module: TaskModule, weights: Path) -> None:
+    """Put what ``save_module`` wrote into a module of the same recipe. Raises ConfigError for anything else."""
     try:
         module.load_state_dict(load_file(weights))
     except (OSError, RuntimeError, SafetensorError) as error:
-        raise ConfigError(
-            f"{weights}: expected this recipe's trained weights ({str(error).splitlines()[0]})"
-        ) from error
-    return module
+        found = " ".join(str(error).split())
+        raise ConfigError(f"{weights}: expected trained weights of this recipe's network ({found[:200]})") from error
 
 
 def plan_for(settings: CompressionConfig, model: torch.nn.Module) -> BitPlan:

@@ -8,26 +8,37 @@ import torch
 
 from sottovoce.schemes import pack_float
 from sottovoce.training.allocator import keep_freed_memory
-from sottovoce.training.arms import save_module
+from sottovoce.training.arms import load_weights, save_module
 from sottovoce.training.config import Recipe
 from sottovoce.training.phases import Fork, fit
-from sottovoce.training.run import Run
+from sottovoce.training.run import Run, file_hash, write_file
 from sottovoce.training.task import task_of
 
 
 def train(
-    recipe: Recipe, data_folder: Path, out: Path, *, devices: int = 1, threads: int | None = None, progress: bool = True
+    recipe: Recipe,
+    data_folder: Path,
+    out: Path,
+    *,
+    start: Run | None = None,
+    devices: int = 1,
+    threads: int | None = None,
+    progress: bool = True,
 ) -> Run:
     """Train a recipe's network on its data. The run folder ends with ``model.safetensors`` in float32.
 
-    A finished run is returned as it is; an interrupted one resumes at its last epoch. Raises ConfigError when the
-    folder holds a run of other settings, DataError when the data cannot be used.
+    A finished run is returned as it is; an interrupted one resumes at its last epoch. ``start``: a trained run whose
+    weights, tokenizer and normalization of features this one begins with. Raises ConfigError when the folder holds a
+    run of other settings, or ``start`` another network, DataError when the data cannot be used.
     """
     task = task_of(recipe)
     settings = {"recipe": recipe.model_dump(mode="json"), "data": str(data_folder.resolve())}
+    settings |= {} if start is None else {"start": file_hash(start.module)}
     run = Run.begin(out, {**settings, "data_hash": task.fingerprint(data_folder)})
     if run.model.exists():
         return run
+    if start is not None:
+        write_file(run.tokenizer, start.tokenizer.read_bytes())
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
@@ -35,7 +46,10 @@ def train(
     described = task.describe(data_folder, run)
     data = task.data(data_folder, described, recipe.seed)
     module = task.module(described, compressing=False)
-    task.prepare(module, data)
+    if start is None:
+        task.prepare(module, data)
+    else:
+        load_weights(module, start.module)
     fork = None if recipe.fork_epoch is None else Fork(recipe.fork_epoch, run.fork)
     trainer = fit(
         module, data, recipe.phase, recipe.training, out,
