@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -95,6 +97,39 @@ def test_a_stronger_penalty_gives_fewer_bits_and_bisection_meets_a_budget() -> N
         table = sv.search_architecture(model, batches, loss, by="gate", settings=NAS(steps=60), average_bits=target)
         assert table.price(table.omega.argmin(1).tolist()).average_bits == pytest.approx(target, abs=0.25)
         assert target - 0.5 < table.choose(average_bits=target).average_bits <= target
+
+
+def test_an_interrupted_search_goes_on_and_a_finished_one_costs_nothing(tmp_path: Path) -> None:
+    model, batch = trained(), sentences(8)
+    calls: list[int] = []
+
+    def search(stop: float = float("inf"), scale: float = 1.0, cache: Path | None = tmp_path) -> sv.SensitivityTable:
+        calls.clear()
+
+        def loss(tokens: Tensor) -> Tensor:
+            calls.append(1)
+            if len(calls) > stop:
+                raise KeyboardInterrupt
+            return loss_of(model, tokens) * scale
+
+        return sv.search_architecture(
+            model, [batch], loss, settings=NAS(steps=10), average_bits=3.0, rounds=4, cache=cache
+        )
+
+    whole = search(cache=None)
+    with pytest.raises(KeyboardInterrupt):
+        search(stop=1 + 25)  # one look at the loss, two rounds, and a half
+    kept = len(next(tmp_path.glob("nas-*.jsonl")).read_text().splitlines())
+    found = search()
+    assert kept == 2 and len(calls) == 1 + 20
+    assert np.array_equal(found.omega, whole.omega) and found.details == whole.details
+    assert np.array_equal(search().omega, whole.omega) and len(calls) == 1
+    search(scale=2.0)  # another loss is another search
+    assert len(calls) == 1 + 40
+    with torch.no_grad():
+        next(model.parameters()).add_(0.1)
+    search()
+    assert len(calls) == 1 + 40
 
 
 def test_it_gives_bits_to_what_matters() -> None:

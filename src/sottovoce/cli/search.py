@@ -64,8 +64,8 @@ def search(
 ) -> None:
     """Choose the bits of each matrix within a budget and write `RUN/plan.json` for `sottovoce compress --plan`.
 
-    Sensitivities (kl, hessian) are kept in `RUN/search`, so that an interrupted search goes on and another budget costs
-    nothing; an architecture search (nas) starts anew.
+    What was found is kept in `RUN/search`, so that an interrupted search goes on. For sensitivities (kl, hessian)
+    another budget costs nothing; an architecture search (nas) is for one budget.
 
     Example: `sottovoce search runs/fsdd --metric hessian --average-bits 2.5`
     """
@@ -94,6 +94,7 @@ def search(
         options["progress"] = update
         if metric is Metric.nas:
             settings = NAS(steps=steps, seed=seed)
+            options["cache"] = run / "search"
             options["average_bits"] = _average_within(sizes, average_bits, most)
             table = search_architecture(
                 inputs.module.model, inputs.batches, inputs.module.loss, settings=settings, **options

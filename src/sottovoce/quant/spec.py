@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from sottovoce.errors import PlanError
 from sottovoce.packed import GROUPINGS
+from sottovoce.packed.matrix import Grouping
 
 KINDS = ("lloyd-max", "regions", "uniform", "linear", "mu-law", "mu-law-scaled")
 PLAN_GROUPINGS = (*GROUPINGS, "model")
@@ -65,6 +67,11 @@ class BandSpec:
         if self.kind in _ALWAYS_ZERO:
             return True
         return self.zero if self.zero is not None else (self.kind in _SYMMETRIC and self.bits == 8)
+
+    @property
+    def stored_grouping(self) -> Grouping:
+        """The grouping as the file has it: one scale for the whole model is written in each tensor."""
+        return "tensor" if self.grouping == "model" else cast(Grouping, self.grouping)
 
     @property
     def mirrored(self) -> bool:

@@ -78,7 +78,7 @@ class TrainedBand:
             (scale.half() if exact else scale).numpy(),
             bits=self.planned.spec.bits,
             kind=self.planned.spec.kind,
-            grouping="tensor" if self.planned.spec.grouping == "model" else self.planned.spec.grouping,
+            grouping=self.planned.spec.stored_grouping,
             start=self.planned.start,
         )
 

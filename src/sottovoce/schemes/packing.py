@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,28 @@ def pack_model(model: nn.Module, bands: list[TrainedBand], float_dtype: str = "f
     cannot hold (overflow, or magnitudes all below its normal range) stays float32, and so do buffers.
     """
     matrices = _matrices(bands)
+
+    def array(value: Tensor, dtype: str) -> np.ndarray:
+        stored = value.detach().to(_TORCH.get(dtype, value.dtype))
+        if stored.dtype is torch.float16:
+            value.copy_(stored)
+        return stored.cpu().numpy().copy()
+
+    tensors, aliases = lay_out(model, matrices, array, float_dtype)
+    return PackedModel(tensors=tensors, aliases=aliases)
+
+
+def lay_out(
+    model: nn.Module,
+    matrices: Mapping[int, PackedMatrix],
+    array: Callable[[Tensor, str], np.ndarray],
+    float_dtype: str = "float16",
+) -> tuple[dict[str, PackedMatrix | np.ndarray], dict[str, str]]:
+    """What the file of a model holds, by name, and its aliases: the one place that says so.
+
+    matrices: by the id of their parameter, in the place of it; everything else is ``array(value, dtype)``. What has
+    two names is held once, under the first.
+    """
     parameters = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
     tensors: dict[str, PackedMatrix | np.ndarray] = {}
@@ -31,8 +55,8 @@ def pack_model(model: nn.Module, bands: list[TrainedBand], float_dtype: str = "f
         elif id(value) in matrices:
             tensors[name] = matrices[id(value)]
         else:
-            tensors[name] = _array(value.data, float_dtype if name in parameters else "float32")
-    return PackedModel(tensors=tensors, aliases=aliases)
+            tensors[name] = array(value.data, stored_dtype(value.data, float_dtype if name in parameters else "float32"))
+    return tensors, aliases
 
 
 def pack_float(model: nn.Module) -> PackedModel:
@@ -48,13 +72,6 @@ def _matrices(bands: list[TrainedBand]) -> dict[int, PackedMatrix]:
         key: PackedMatrix(tuple(group[0].planned.weight.parameter.shape), tuple(band.pack() for band in group))
         for key, group in parts.items()
     }
-
-
-def _array(value: Tensor, dtype: str) -> np.ndarray:
-    stored = value.detach().to(_TORCH.get(stored_dtype(value, dtype), value.dtype))
-    if stored.dtype is torch.float16:
-        value.copy_(stored)
-    return stored.cpu().numpy().copy()
 
 
 @torch.no_grad()

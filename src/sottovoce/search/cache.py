@@ -13,6 +13,9 @@ import numpy as np
 from torch import Tensor, nn
 
 from sottovoce.errors import ConfigError
+from sottovoce.quant.spec import BandSpec
+from sottovoce.search.clustering import Cluster
+from sottovoce.search.rounding import Prototypes
 
 Value = Any
 
@@ -48,6 +51,28 @@ class Cache:
                 stream.write("\n" * cut + json.dumps([name, self._found[name]]) + "\n")
         except OSError as error:
             raise ConfigError(f"{self._path}: the search's findings cannot be written ({error.strerror})") from error
+
+
+def search_cache(
+    folder: str | Path | None,
+    model: nn.Module,
+    content: Iterable[Any],
+    metric: str,
+    options: Mapping[str, Any],
+    clusters: Sequence[Cluster],
+    levels: BandSpec,
+    prototypes: Prototypes | None = None,
+) -> Cache:
+    """The findings of one search: of these weights, ``content``, options, clusters, levels and prototypes."""
+    if folder is None:
+        return Cache(None, "")
+    parts = [[c.name, *([p.weight, p.start, p.stop] for p in c.parts)] for c in clusters]
+    table = [levels.kind, levels.grouping, levels.zero, levels.scale_dtype]
+    values = prototypes or {}
+    content = [*content, *(dict(values[width]) for width in sorted(values))]
+    return Cache(
+        Path(folder), f"{metric}-{content_key(model, content, {**options, 'clusters': parts, 'levels': table})}"
+    )
 
 
 def content_key(model: nn.Module, batches: Iterable[Any], options: Mapping[str, Any]) -> str:

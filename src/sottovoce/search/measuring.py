@@ -18,7 +18,7 @@ from sottovoce.errors import ConfigError, PlanError
 from sottovoce.quant.makers import level_count
 from sottovoce.quant.plan import BitPlan
 from sottovoce.quant.spec import BandSpec
-from sottovoce.search.cache import Cache, content_key
+from sottovoce.search.cache import Cache, search_cache
 from sottovoce.search.clustering import Cluster, clusters, plan_of, spec_of
 from sottovoce.search.hessian import DISTRIBUTIONS, PRODUCTS, Trace, fingerprints, trace_samples
 from sottovoce.search.kl import Reference, divergence, references
@@ -101,14 +101,14 @@ def sensitivity(
             options: dict[str, Any] = {"form": "full" if observed is None else "observed"}
             reference = references(batches, logits or model, position_weights, observed)
             outputs = [[item.log_probs, item.weights, item.observed] for item in reference]
-            memory = _cache(cache, model, [*batches, *outputs], metric, options, chosen)
+            memory = search_cache(cache, model, [*batches, *outputs], metric, options, found, levels, prototypes)
             omega = _kl(chosen, reference, logits or model, observed is not None, memory)
         else:
             options = {"distribution": distribution, "products": products, "seed": seed}
             if loss is None:
                 raise ConfigError("the Hessian is of a loss: give loss=, a function of a batch")
             seen = [] if cache is None else fingerprints(weights, found, batches, loss)
-            memory = _cache(cache, model, [*batches, *seen], metric, options, chosen)
+            memory = search_cache(cache, model, [*batches, *seen], metric, options, found, levels, prototypes)
             traces = _traces(chosen, batches, loss, probes, options, memory)
             omega = _curvature(chosen, traces, normalize, prototypes if perturbation == "prototype" else None)
             options |= {"probes": probes, "normalize": normalize, "perturbation": perturbation}
@@ -247,26 +247,6 @@ def widths_of(bits: Sequence[int], prototypes: Prototypes | None) -> tuple[int, 
     if not widths:
         raise PlanError("bits: expected one width at least, found none")
     return widths
-
-
-def _cache(
-    folder: str | Path | None,
-    model: nn.Module,
-    content: Sequence[Any],
-    metric: str,
-    options: Mapping[str, Any],
-    chosen: _Chosen,
-) -> Cache:
-    if folder is None:
-        return Cache(None, "")
-    parts = [[c.name, *([p.weight, p.start, p.stop] for p in c.parts)] for c in chosen.clusters]
-    levels = chosen.levels
-    table = [levels.kind, levels.grouping, levels.zero, levels.scale_dtype]
-    prototypes = chosen.prototypes or {}
-    content = [*content, *(dict(prototypes[width]) for width in sorted(prototypes))]
-    return Cache(
-        Path(folder), f"{metric}-{content_key(model, content, {**options, 'clusters': parts, 'levels': table})}"
-    )
 
 
 def _member(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -6,8 +6,11 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from itertools import count
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +19,9 @@ from sottovoce.errors import ConfigError
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.makers import make_codebook
 from sottovoce.quant.spec import BandSpec
+from sottovoce.search.cache import search_cache
 from sottovoce.search.clustering import Cluster, clusters, spec_of
+from sottovoce.search.hessian import fingerprints
 from sottovoce.search.measuring import MID_RISE, Progress, sized, widths_of
 from sottovoce.search.rounding import Prototypes, Weights, evaluating, rounded
 from sottovoce.search.table import SensitivityTable
@@ -90,6 +95,7 @@ def search_architecture(
     rounds: int = 6,
     fields: Mapping[str, Any] | None = None,
     tokenizer_bytes: int | None = None,
+    cache: str | Path | None = None,
     progress: Progress = lambda done, total: None,
 ) -> SensitivityTable:
     """Probabilities of each width for each cluster; the table's sensitivities are their negative logarithms.
@@ -102,6 +108,9 @@ def search_architecture(
     parameters' own memory: the same for every linear map (matrices and embeddings), and for an LSTM one recurrence
     under the mean weights in place of several. The gradient of a probability is the inner product of the parameter's
     gradient with the quantized weights, exact, so that the network is not re-implemented and an LSTM stays fused.
+
+    cache: a folder of what each of these searches found, by the content of weights, batches, options and what the loss
+        gives on the float model, so that an interrupted search goes on at its round and a finished one costs nothing.
 
     Memory: the quantized weights at every width. The model and its weights are unchanged in the end.
     Raises PlanError and ConfigError as ``sensitivity`` does, ConfigError for a loss that is not finite.
@@ -117,20 +126,31 @@ def search_architecture(
     if average_bits is not None:
         table.check_budget(average_bits, None)
     searches = 1 if average_bits is None else rounds
-    total = searches * (settings.steps + (settings.weight_steps if settings.weights == "pipelined" else 0))
-    done = 0
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        progress(done, total)
+    each = settings.steps + (settings.weight_steps if settings.weights == "pipelined" else 0)
+    described = {**asdict(settings), "temperature": list(settings.temperature)}
+    with evaluating(model):
+        seen = [] if cache is None else fingerprints(Weights(model), found, batches, loss)
+    own = {key: value for key, value in described.items() if key != "beta"} | {"widths": list(widths)}
+    memory = search_cache(cache, model, [*batches, *seen], "nas", own, found, levels, prototypes)
+    rounds_done = count()
 
     def search(beta: float) -> SensitivityTable:
-        with _restored(model), evaluating(model), torch.backends.cudnn.flags(enabled=False):
-            net = _Supernet(model, found, widths, levels, prototypes)
-            log_p = _train(net, list(batches), loss, replace(settings, beta=beta), table, step)
-        details = {**asdict(settings), "temperature": list(settings.temperature), "beta": beta}
-        return replace(table, metric="nas", omega=-log_p.double().numpy(), details=details)
+        before = next(rounds_done) * each
+        steps = count(before + 1)
+
+        def find() -> list[list[float]]:
+            with _restored(model), evaluating(model), torch.backends.cudnn.flags(enabled=False):
+                net = _Supernet(model, found, widths, levels, prototypes)
+                changed = replace(settings, beta=beta)
+                log_p = _train(
+                    net, list(batches), loss, changed, table, lambda: progress(next(steps), searches * each)
+                )
+            numbers: list[list[float]] = log_p.double().tolist()
+            return numbers
+
+        log_p = memory.get(f"beta {beta!r}", find)
+        progress(before + each, searches * each)
+        return replace(table, metric="nas", omega=-np.array(log_p), details={**described, "beta": beta})
 
     if average_bits is None:
         return search(settings.beta)
