@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def bands(draw: st.DrawFn, weight: Weight, scale_dtype: str) -> tuple[BandSpec, 
     borders = draw(st.sets(st.integers(1, weight.rows - 1), max_size=2))
     edges = [0, *sorted(borders), weight.rows]
     found = []
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in pairwise(edges):
         groupings = ["tensor", "row", "model"] + ["gate"] * (not borders)
         spec = BandSpec(
             draw(st.integers(2, 8)),

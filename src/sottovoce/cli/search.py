@@ -36,8 +36,11 @@ class Metric(StrEnum):
 
 
 def search(
-    run: Annotated[Path, typer.Argument(help="A run folder made by 'sottovoce train'.")],
-    metric: Annotated[Metric, typer.Option(help="What a width is judged by.")] = Metric.kl,
+    run: Annotated[Path | None, typer.Argument(help="A run folder made by 'sottovoce train'.")] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Instead of a run: asr=RUN,lm=RUN, for one budget of both.")
+    ] = None,
+    metric: Annotated[Metric | None, typer.Option(help="What a width is judged by; kl by default.")] = None,
     bits: Annotated[str, typer.Option(help="Widths to choose from.")] = "1,2,4,8",
     average_bits: Annotated[float | None, typer.Option(help="Most bits a weight, on average.")] = None,
     max_bytes: Annotated[
@@ -51,7 +54,11 @@ def search(
     ] = None,
     kind: Annotated[str, typer.Option(help=f"Levels: {', '.join(KINDS)}.")] = "uniform",
     grouping: Annotated[str, typer.Option(help=f"One scale for each: {', '.join(GROUPINGS)}.")] = "row",
-    utterances: Annotated[int, typer.Option(min=1, help="Training utterances to measure on.")] = 32,
+    utterances: Annotated[
+        int | None,
+        typer.Option(min=1, help="Utterances to measure on: by default 32 of training, or 200 of dev with --models."),
+    ] = None,
+    nbest: Annotated[int, typer.Option(min=2, help="With --models: entries of each list.")] = 8,
     probes: Annotated[int, typer.Option(min=1, help="Draws for the Hessian's trace.")] = 16,
     steps: Annotated[
         int, typer.Option(min=1, help="Gradients of each of the architecture search's rounds, six.")
@@ -67,17 +74,36 @@ def search(
     What was found is kept in `RUN/search`, so that an interrupted search goes on. For sensitivities (kl, hessian)
     another budget costs nothing; an architecture search (nas) is for one budget.
 
-    Example: `sottovoce search runs/fsdd --metric hessian --average-bits 2.5`
+    With `--models` the budget is one for a recognizer and its language model, split by what each cluster costs in
+    expected word errors over the recognizer's n-best lists of dev, which both score; a plan goes into each run, and
+    `--rows` begins with the role (`lm:output.weight=1000`).
+
+    Examples:
+
+        sottovoce search runs/fsdd --metric hessian --average-bits 2.5
+
+        sottovoce search --models asr=runs/swda-synth,lm=runs/lm --max-bytes 4MB
     """
     if average_bits is None and max_bytes is None:
         raise ConfigError("a budget is needed: --average-bits, --max-bytes or both")
+    if (run is None) == (models is None):
+        found = "both" if run else "neither"
+        raise ConfigError(f"expected a run folder or else --models asr=RUN,lm=RUN, found {found}")
     check_folder(out, picture)
     most = None if max_bytes is None else parse_bytes(max_bytes)
     borders, widths, levels = parse_rows(rows or []), parse_bits(bits), BandSpec(8, kind, grouping)
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
-    inputs = search_inputs(run, data=data, utterances=utterances, seed=seed)
+    if run is None:
+        _joint(
+            str(models), metric, out, widths=widths, average_bits=average_bits, max_bytes=most, min_bits=min_bits,
+            by=by, rows=borders, levels=levels, data=data, utterances=utterances or 200, nbest=nbest, seed=seed,
+            picture=picture,
+        )  # fmt: skip
+        return
+    metric = metric or Metric.kl
+    inputs = search_inputs(run, data=data, utterances=utterances or 32, seed=seed)
     options: dict[str, Any] = {
         "bits": widths,
         "by": by,
@@ -103,6 +129,16 @@ def search(
             options |= {"probes": probes, "seed": seed, "cache": run / "search"}
             table = _measured(inputs, metric.value, options)
     _write(table, run, out or run / "plan.json", average_bits, most, min_bits, picture)
+
+
+def _joint(models: str, metric: Metric | None, out: Path | None, **options: Any) -> None:
+    """Refuses what is for one run; the rest is ``joint_search``."""
+    for name, given in (("--metric", metric), ("--out", out)):
+        if given is not None:
+            raise ConfigError(f"{name} is for one run: --models judges by word errors and writes a plan into each run")
+    from sottovoce.cli.joint_search import joint_search, parse_models  # recognizers take long to import
+
+    joint_search(parse_models(models), **options)
 
 
 def _average_within(sizes: SensitivityTable, average_bits: float | None, max_bytes: int | None) -> float:

@@ -17,7 +17,7 @@ import numpy as np
 from sottovoce.decoding.nbest_lists import NBestList
 from sottovoce.decoding.scores import ScoreWeights
 from sottovoce.errors import ConfigError, DataError
-from sottovoce.evaluation.line_search import Features, Floats, best_points, errors_along
+from sottovoce.evaluation.line_search import Features, Floats, Integers, best_points, errors_along
 from sottovoce.evaluation.wer import count_errors
 
 WORD_PENALTY = "word_penalty"
@@ -63,7 +63,7 @@ def tune_weights(
     begin = np.array([*initial.factors.values(), initial.word_penalty])
     free = [i for i, name in enumerate(names) if name not in held]
     limits = _around(begin, names, free, limits)
-    features, words = _features(lists, references, names)
+    features, words = features_of(lists, references, names)
     rng = np.random.default_rng(seed)
     found = [
         _descend(features, weights, free, limits, rounds)
@@ -102,9 +102,11 @@ def _around(begin: Floats, names: Sequence[str], free: Sequence[int], limits: Fl
     return around
 
 
-def _features(
+def features_of(
     lists: Sequence[NBestList], references: Mapping[str, str], names: Sequence[str]
 ) -> tuple[list[Features], int]:
+    """Lists as numbers, with a column for each score but the last of ``names``, and then the words of each entry; and
+    the words of all references. Raises DataError for no list, or one without its reference or a score."""
     if not lists:
         raise DataError("weights: expected n-best lists to tune on, found none")
     features, words = [], 0
@@ -181,8 +183,12 @@ def _objective(features: Sequence[Features], weights: Floats) -> tuple[int, floa
     errors, loss = 0, 0.0
     for item in features:
         scores = item.values @ weights
-        best = int(np.argmax(scores))
-        shares = np.exp(scores - scores[best])
-        errors += int(item.errors[best])
-        loss += float(shares @ item.errors / shares.sum())
+        errors += int(item.errors[np.argmax(scores)])
+        loss += expected_errors(scores, item.errors)
     return errors, loss
+
+
+def expected_errors(scores: Floats, errors: Integers) -> float:
+    """Errors (K,) of a list's entries, drawn by the softmax of their scores (K,)."""
+    shares = np.exp(scores - scores.max())
+    return float(shares @ errors / shares.sum())

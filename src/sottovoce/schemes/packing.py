@@ -55,7 +55,9 @@ def lay_out(
         elif id(value) in matrices:
             tensors[name] = matrices[id(value)]
         else:
-            tensors[name] = array(value.data, stored_dtype(value.data, float_dtype if name in parameters else "float32"))
+            tensors[name] = array(
+                value.data, stored_dtype(value.data, float_dtype if name in parameters else "float32")
+            )
     return tensors, aliases
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -23,7 +22,7 @@ from sottovoce.search.cache import search_cache
 from sottovoce.search.clustering import Cluster, clusters, spec_of
 from sottovoce.search.hessian import fingerprints
 from sottovoce.search.measuring import MID_RISE, Progress, sized, widths_of
-from sottovoce.search.rounding import Prototypes, Weights, evaluating, rounded
+from sottovoce.search.rounding import Prototypes, Weights, evaluating, restored, rounded
 from sottovoce.search.table import SensitivityTable
 
 
@@ -139,12 +138,10 @@ def search_architecture(
         steps = count(before + 1)
 
         def find() -> list[list[float]]:
-            with _restored(model), evaluating(model), torch.backends.cudnn.flags(enabled=False):
+            with restored(model), evaluating(model), torch.backends.cudnn.flags(enabled=False):
                 net = _Supernet(model, found, widths, levels, prototypes)
                 changed = replace(settings, beta=beta)
-                log_p = _train(
-                    net, list(batches), loss, changed, table, lambda: progress(next(steps), searches * each)
-                )
+                log_p = _train(net, list(batches), loss, changed, table, lambda: progress(next(steps), searches * each))
             numbers: list[list[float]] = log_p.double().tolist()
             return numbers
 
@@ -296,20 +293,3 @@ def _gradients(net: _Supernet, mixed: Tensor, loss: Callable[[Any], Tensor], bat
         value.backward()  # type: ignore[no-untyped-call]
     with torch.no_grad():
         return net.gradient()
-
-
-@contextmanager
-def _restored(model: nn.Module) -> Iterator[None]:
-    """The model's parameters, buffers and gradients back as they were."""
-    state = [(value, value.detach().clone()) for value in (*model.parameters(), *model.buffers())]
-    gradients = [(p, p.grad) for p in model.parameters()]
-    for parameter, _ in gradients:
-        parameter.grad = None
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for value, kept in state:
-                value.copy_(kept)
-        for parameter, gradient in gradients:
-            parameter.grad = gradient

@@ -86,6 +86,23 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """The model's parameters, buffers and gradients back as they were."""
+    state = [(value, value.detach().clone()) for value in (*model.parameters(), *model.buffers())]
+    gradients = [(p, p.grad) for p in model.parameters()]
+    for parameter, _ in gradients:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for value, kept in state:
+                value.copy_(kept)
+        for parameter, gradient in gradients:
+            parameter.grad = gradient
+
+
 def _prototype(prototypes: Prototypes, bits: int, weight: Weight) -> Tensor:
     found = prototypes.get(bits, {})
     for name in (weight.name, *weight.aliases):

@@ -81,12 +81,12 @@ def nbest_split(
     utterances = split_utterances(data, split, recognizer.input)
     found = recognizer.nbest_batch([u.features for u in utterances])
     return [
-        NBestList(u.id, _entries(results), u.speaker or None, u.recording, u.text)
+        NBestList(u.id, entries_of(results), u.speaker or None, u.recording, u.text)
         for u, results in zip(utterances, found, strict=True)
     ]
 
 
-def _entries(results: list[Result]) -> tuple[NBestEntry, ...]:
+def entries_of(results: list[Result]) -> tuple[NBestEntry, ...]:
     """One entry a text, best first."""
     scores: dict[tuple[str, ...], float] = {}
     for result in results:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from sottovoce.errors import ConfigError
-from sottovoce.packed import load_model
+from sottovoce.packed import PackedModel, load_model
 from sottovoce.search import Searchable
 from sottovoce.training.arms import load_module
+from sottovoce.training.config import Recipe
 from sottovoce.training.run import Run
 from sottovoce.training.task import shipped, task_of
+from sottovoce.training.task_module import TaskModule
 
 
 @dataclass(frozen=True)
@@ -25,20 +27,47 @@ class SearchInputs:
     tokenizer_bytes: int | None
 
 
-def search_inputs(run_folder: Path, *, data: Path | None = None, utterances: int = 32, seed: int = 0) -> SearchInputs:
-    """The trained module of a run with ``utterances`` (or sentences) of its training data, not augmented.
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: its recipe, what it was trained on, its float32 file and its module."""
 
-    Raises ConfigError for a folder that is no finished run, DataError for data that cannot be used.
-    """
+    run: Run
+    recipe: Recipe
+    data: Path
+    base: PackedModel
+    module: TaskModule
+
+    @property
+    def searchable(self) -> Searchable:
+        return cast(Searchable, self.module)
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """What the packed file of an arm with a plan will hold beside weights and tokenizer."""
+        provenance = {**self.base.provenance, "scheme": "straight_through", "bits": 1.234, "planned": True}
+        return {"architecture": dict(self.base.architecture), "input": dict(self.base.input), "provenance": provenance}
+
+    @property
+    def tokenizer_bytes(self) -> int | None:
+        return None if self.base.tokenizer is None else len(self.base.tokenizer)
+
+
+def open_trained(run_folder: Path) -> Trained:
+    """A run that has been trained. Raises ConfigError for a folder that is no finished run."""
     run, recipe, folder = Run.open(run_folder)
     for needed in (run.model, run.module):
         if not needed.is_file():
             raise ConfigError(f"{needed}: missing; finish the run with 'sottovoce train' first")
     base = load_model(run.model)
-    module = load_module(recipe, base, run.module)
-    batches = task_of(recipe).data(data or folder, shipped(base), seed).sample("train", utterances, seed)
-    provenance = {**base.provenance, "scheme": "straight_through", "bits": 1.234, "planned": True}  # as an arm's
-    fields = {"architecture": dict(base.architecture), "input": dict(base.input), "provenance": provenance}
-    return SearchInputs(
-        cast(Searchable, module), batches, fields, None if base.tokenizer is None else len(base.tokenizer)
-    )
+    return Trained(run, recipe, folder, base, load_module(recipe, base, run.module))
+
+
+def search_inputs(run_folder: Path, *, data: Path | None = None, utterances: int = 32, seed: int = 0) -> SearchInputs:
+    """The trained module of a run with ``utterances`` (or sentences) of its training data, not augmented.
+
+    Raises ConfigError for a folder that is no finished run, DataError for data that cannot be used.
+    """
+    trained = open_trained(run_folder)
+    loaded = task_of(trained.recipe).data(data or trained.data, shipped(trained.base), seed)
+    batches = loaded.sample("train", utterances, seed)
+    return SearchInputs(trained.searchable, batches, trained.fields, trained.tokenizer_bytes)

@@ -1,0 +1,119 @@
+"""``sottovoce search --models``: one byte budget for a recognizer and its language model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from sottovoce.cli.progress import progress_bar
+from sottovoce.errors import ConfigError
+from sottovoce.quant import BandSpec, BitPlan
+from sottovoce.search import SensitivityTable
+from sottovoce.search.clustering import clusters
+from sottovoce.search.drawing import bits_of_layers
+from sottovoce.search.joint import bytes_of_plan, errors_of_plans, join_tables, joint_sensitivity, split_plan
+from sottovoce.search.measuring import sized, widths_of
+from sottovoce.training.joint import ROLES, JointInputs, joint_inputs
+
+TABLE = "joint_sensitivity.json"
+
+
+def parse_models(text: str) -> dict[str, Path]:
+    """``asr=RUN,lm=RUN`` as folders by role. Raises ConfigError for anything else."""
+    found: dict[str, Path] = {}
+    for item in text.split(","):
+        role, equals, folder = item.strip().partition("=")
+        if not equals or not folder or role not in ROLES or role in found:
+            raise ConfigError(f"--models {text}: expected asr=RUN,lm=RUN, found {item.strip()!r}")
+        found[role] = Path(folder)
+    missing = [role for role in ROLES if role not in found]
+    if missing:
+        raise ConfigError(f"--models {text}: expected asr=RUN,lm=RUN, found no {missing[0]}")
+    return {role: found[role] for role in ROLES}
+
+
+def joint_search(
+    runs: Mapping[str, Path],
+    *,
+    widths: Sequence[int],
+    average_bits: float | None,
+    max_bytes: int | None,
+    min_bits: int,
+    by: str,
+    rows: Mapping[str, Sequence[int]],
+    levels: BandSpec,
+    data: Path | None,
+    utterances: int,
+    nbest: int,
+    seed: int,
+    picture: Path | None,
+) -> None:
+    """Search, write ``plan.json`` into each run, and print the bits and what they are expected to cost."""
+    console = Console(highlight=False)
+    inputs = joint_inputs(runs, data=data, utterances=utterances, nbest=nbest, seed=seed)
+    inputs = _with_rows(inputs, rows)
+    _sized(inputs, by, widths, levels).check_budget(average_bits, max_bytes, min_bits)
+    with progress_bar(Console(stderr=True), "word errors") as update:
+        table = joint_sensitivity(inputs.scorers, inputs.lists, widths, by=by, levels=levels, progress=update)
+    choice = table.choose(average_bits=average_bits, max_bytes=max_bytes, min_bits=min_bits)
+    plans = split_plan(choice.plan, list(runs))
+    _write(table, plans, runs)
+    if picture is not None:
+        table.plot(picture)
+    console.print(bits_of_layers(table, choice))
+    _tell(console, inputs, plans, runs)
+    ratio = 4 * table.parameters / choice.model_bytes
+    console.print(f"together at most {choice.model_bytes:,} bytes, {ratio:.1f}x smaller than float32", soft_wrap=True)
+
+
+def _with_rows(inputs: JointInputs, rows: Mapping[str, Sequence[int]]) -> JointInputs:
+    """Bands of ``--rows ROLE:WEIGHT=BORDER,...`` added to the models' own."""
+    scorers = dict(inputs.scorers)
+    for name, borders in rows.items():
+        role, colon, weight = name.partition(":")
+        if not colon or role not in scorers:
+            raise ConfigError(f"--rows {name}: expected a role first, as in lm:output.weight=1000")
+        scorers[role] = replace(scorers[role], rows={**scorers[role].rows, weight: borders})
+    return replace(inputs, scorers=scorers)
+
+
+def _sized(inputs: JointInputs, by: str, bits: Sequence[int], levels: BandSpec) -> SensitivityTable:
+    widths = widths_of(bits, None)
+    return join_tables(
+        {
+            role: sized(x.model, clusters(x.model, by, x.rows), widths, levels, x.fields, x.tokenizer_bytes)
+            for role, x in inputs.scorers.items()
+        }
+    )
+
+
+def _write(table: SensitivityTable, plans: Mapping[str, BitPlan], runs: Mapping[str, Path]) -> None:
+    for role, plan in plans.items():
+        out = runs[role] / "plan.json"
+        try:
+            table.save(runs[role] / TABLE)
+            plan.save(out)
+        except OSError as error:
+            raise ConfigError(f"{out}: the plan cannot be written ({error.strerror})") from error
+
+
+def _tell(console: Console, inputs: JointInputs, plans: Mapping[str, BitPlan], runs: Mapping[str, Path]) -> None:
+    lists, tuned = inputs.lists, inputs.tuned.weights
+    factors = ", ".join(f"{name} {value:.3g}" for name, value in tuned.factors.items())
+    console.print(
+        f"{len(lists.features)} lists, {lists.words:,} words; weights: {factors}, "
+        f"word penalty {tuned.word_penalty:.3g}",
+        soft_wrap=True,
+    )
+    rounded = errors_of_plans(inputs.scorers, lists, plans)
+    console.print(
+        f"word errors expected: {lists.expected_errors():.2f} by float models, {rounded.expected:.2f} by both plans, "
+        f"rounded; of the best entries: {lists.errors_of_best()} and {rounded.best}",
+        soft_wrap=True,
+    )
+    for role, plan in plans.items():
+        size = bytes_of_plan(inputs.scorers[role], plan)
+        console.print(f"{runs[role] / 'plan.json'}: {size:,} bytes", soft_wrap=True)
