@@ -63,6 +63,7 @@ def test_both_runs_get_a_plan_within_one_budget(run, runs: dict[str, Path], monk
     assert code == 0, err
     assert "asr:encoder.layers.0.weight_ih_l0" in out and "lm:embedding.weight[0:3]" in out
     assert "4 lists" in out and "word errors expected" in out and "together at most" in out
+    assert "word errors of " in err and f"({runs['asr']})" in err and f"({runs['lm']})" in err
     table = SensitivityTable.load(runs["asr"] / "joint_sensitivity.json")
     assert table.metric == "word errors" and table.choose(max_bytes=20_000).model_bytes <= 20_000
     written = 0

@@ -21,6 +21,7 @@ from sottovoce.training.config import CompressionConfig, DecodingConfig, Recipe,
 from sottovoce.training.module import RnntModule
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import transcribe_split
+from sottovoce.training.searching import epoch_seconds
 from sottovoce.training.train import train
 
 
@@ -101,6 +102,9 @@ def test_the_same_seed_gives_the_same_file_and_a_kill_changes_nothing(
     rows = [json.loads(line) for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2, 3] and all("dev_wer" in row and "train_loss" in row for row in rows)
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
+    assert all(row["seconds"] > 0 for row in rows)
+    assert epoch_seconds(tmp_path / "cut") == sorted(row["seconds"] for row in rows)[1]
+    assert epoch_seconds(tmp_path) is None
 
 
 def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, recipe: Recipe, tmp_path: Path) -> None:

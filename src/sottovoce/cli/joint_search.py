@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,15 +51,20 @@ def joint_search(
     nbest: int,
     seed: int,
     picture: Path | None,
+    told: Callable[[SensitivityTable, float, float], None] = lambda table, searched, allocated: None,
 ) -> None:
-    """Search, write ``plan.json`` into each run, and print the bits and what they are expected to cost."""
+    """Search, write ``plan.json`` into each run, and print the bits and what they are expected to cost; ``told`` gets
+    the seconds of search and allocation."""
     console = Console(highlight=False)
     inputs = joint_inputs(runs, data=data, utterances=utterances, nbest=nbest, seed=seed)
     inputs = _with_rows(inputs, rows)
     _sized(inputs, by, widths, levels).check_budget(average_bits, max_bytes, min_bits)
+    begin = time.perf_counter()
     with progress_bar(Console(stderr=True), "word errors") as update:
         table = joint_sensitivity(inputs.scorers, inputs.lists, widths, by=by, levels=levels, progress=update)
+    searched = time.perf_counter()
     choice = table.choose(average_bits=average_bits, max_bytes=max_bytes, min_bits=min_bits)
+    allocated = time.perf_counter() - searched
     plans = split_plan(choice.plan, list(runs))
     _write(table, plans, runs)
     if picture is not None:
@@ -67,6 +73,7 @@ def joint_search(
     _tell(console, inputs, plans, runs)
     ratio = 4 * table.parameters / choice.model_bytes
     console.print(f"together at most {choice.model_bytes:,} bytes, {ratio:.1f}x smaller than float32", soft_wrap=True)
+    told(table, searched - begin, allocated)
 
 
 def _with_rows(inputs: JointInputs, rows: Mapping[str, Sequence[int]]) -> JointInputs:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +24,7 @@ from sottovoce.search.clustering import LEVELS
 from sottovoce.search.drawing import bits_of_layers
 from sottovoce.search.measuring import sized, widths_of
 from sottovoce.training.allocator import keep_freed_memory
-from sottovoce.training.searching import SearchInputs, search_inputs
+from sottovoce.training.searching import SearchInputs, epoch_seconds, search_inputs
 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
@@ -87,8 +89,8 @@ def search(
     if average_bits is None and max_bytes is None:
         raise ConfigError("a budget is needed: --average-bits, --max-bytes or both")
     if (run is None) == (models is None):
-        found = "both" if run else "neither"
-        raise ConfigError(f"expected a run folder or else --models asr=RUN,lm=RUN, found {found}")
+        given = "both" if run else "neither"
+        raise ConfigError(f"expected a run folder or else --models asr=RUN,lm=RUN, found {given}")
     check_folder(out, picture)
     most = None if max_bytes is None else parse_bytes(max_bytes)
     borders, widths, levels = parse_rows(rows or []), parse_bits(bits), BandSpec(8, kind, grouping)
@@ -116,6 +118,7 @@ def search(
     sizes = sized(inputs.module.model, found, widths_of(widths, None), levels, inputs.fields, inputs.tokenizer_bytes)
     sizes.check_budget(average_bits, most, min_bits)
     options |= {"by": found, "rows": None}
+    begin = time.perf_counter()
     with progress_bar(Console(stderr=True), metric.value) as update:
         options["progress"] = update
         if metric is Metric.nas:
@@ -128,7 +131,9 @@ def search(
         else:
             options |= {"probes": probes, "seed": seed, "cache": run / "search"}
             table = _measured(inputs, metric.value, options)
-    _write(table, run, out or run / "plan.json", average_bits, most, min_bits, picture)
+    searched = time.perf_counter() - begin
+    allocated = _write(table, run, out or run / "plan.json", average_bits, most, min_bits, picture)
+    tell_seconds(metric.value, table, searched, allocated, [run])
 
 
 def _joint(models: str, metric: Metric | None, out: Path | None, **options: Any) -> None:
@@ -138,7 +143,8 @@ def _joint(models: str, metric: Metric | None, out: Path | None, **options: Any)
             raise ConfigError(f"{name} is for one run: --models judges by word errors and writes a plan into each run")
     from sottovoce.cli.joint_search import joint_search, parse_models  # recognizers take long to import
 
-    joint_search(parse_models(models), **options)
+    runs = parse_models(models)
+    joint_search(runs, **options, told=lambda *found: tell_seconds("word errors", *found, list(runs.values())))
 
 
 def _average_within(sizes: SensitivityTable, average_bits: float | None, max_bytes: int | None) -> float:
@@ -168,8 +174,11 @@ def _write(
     max_bytes: int | None,
     min_bits: int,
     picture: Path | None,
-) -> None:
+) -> float:
+    """Choose, write and print; the seconds that choosing took."""
+    begin = time.perf_counter()
     choice = table.choose(average_bits=average_bits, max_bytes=max_bytes, min_bits=min_bits)
+    seconds = time.perf_counter() - begin
     try:
         table.save(run / "sensitivity.json")
         choice.plan.save(out)
@@ -181,6 +190,18 @@ def _write(
     console.print(bits_of_layers(table, choice))
     ratio = 4 * table.parameters / choice.model_bytes
     console.print(f"{out}: at most {choice.model_bytes:,} bytes, {ratio:.1f}x smaller than float32", soft_wrap=True)
+    return seconds
+
+
+def tell_seconds(metric: str, table: SensitivityTable, searched: float, allocated: float, runs: Sequence[Path]) -> None:
+    """What the search took, on the error stream beside an epoch of the runs' training where that is recorded."""
+    epochs = [f"{seconds:.1f} s ({run})" for run in runs if (seconds := epoch_seconds(run)) is not None]
+    typer.echo(
+        f"{metric} of {len(table.clusters)} clusters at {len(table.bits)} widths: {searched:.1f} s"
+        + (f"; an epoch of training: {', '.join(epochs)}" if epochs else "")
+        + f"; allocation: {allocated:.3f} s",
+        err=True,
+    )
 
 
 def parse_bytes(text: str) -> int:

@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shutil
+import time
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -196,16 +197,27 @@ class EpochBar(RichProgressBar):
 
 
 class MetricsFile(pl.Callback):
-    """One JSON object an epoch in ``metrics.jsonl``."""
+    """One JSON object an epoch in ``metrics.jsonl``; ``seconds`` are those of its training, validation left out."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._begin = self._validation = 0.0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin = time.perf_counter()
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation = time.perf_counter()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._begin += time.perf_counter() - self._validation
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: round(float(value), 6) for key, value in trainer.callback_metrics.items()}
+        row["seconds"] = round(time.perf_counter() - self._begin, 3)
         # A resumed epoch counts once.
         kept = [line for line in self._lines() if json.loads(line)["epoch"] < row["epoch"]]
         write_file(self.path, "\n".join([*kept, json.dumps(row)]) + "\n")

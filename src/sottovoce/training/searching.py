@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,3 +73,13 @@ def search_inputs(run_folder: Path, *, data: Path | None = None, utterances: int
     loaded = task_of(trained.recipe).data(data or trained.data, shipped(trained.base), seed)
     batches = loaded.sample("train", utterances, seed)
     return SearchInputs(trained.searchable, batches, trained.fields, trained.tokenizer_bytes)
+
+
+def epoch_seconds(run_folder: Path) -> float | None:
+    """What an epoch of the run's training took, the median of all, or None where that is not recorded."""
+    try:
+        rows = [json.loads(line) for line in (run_folder / "metrics.jsonl").read_text().splitlines()]
+        found = [float(row["seconds"]) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return statistics.median(found) if found else None

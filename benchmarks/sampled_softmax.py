@@ -1,0 +1,119 @@
+"""Training a language model with the sampled softmax and with the full one: final perplexity, and words a second.
+
+    python benchmarks/sampled_softmax.py --data DIR [--recipe swda-lstm] [--epochs N] [--seeds 3] [--quick] [--table]
+        [--work DIR] [--results FILE]
+
+Both forms see the same batches, rates and steps, one thread each; only the sum over words differs: the recipe's exact
+and drawn words, or all. Perplexity is that of dev after the last epoch, always over all words. Words count the ends of
+sentences; seconds are those of training, validation left out. ``--epochs`` shortens the recipe's phase, its schedule
+with it. ``--quick`` is one epoch of a small network. Finished cells are not run again; ``--table`` only prints them.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from cells import Cells, config_hash, print_machine, print_table
+
+from sottovoce.training.config import LmRecipe, load_recipe
+from sottovoce.training.lm_task import LmTask
+from sottovoce.training.train import train
+
+HERE = Path(__file__).parent
+FORMS: dict[str, list[str]] = {"sampled": [], "full": ["training.softmax=null"]}
+QUICK = ["phase.epochs=1", "model.units=32", "model.embedding=32"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--recipe", default="swda-lstm", help="of the repository's recipes")
+    parser.add_argument("--epochs", type=int, help="by default the recipe's")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="one epoch of a small network: checks the script only")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--work", type=Path, default=Path("runs/sampled_softmax"))
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "sampled_softmax.jsonl")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    cells = Cells(options.results)
+    if not options.table:
+        print_machine(torch=torch.__version__)
+        for seed in range(1 if options.quick else options.seeds):
+            for form in FORMS:
+                measure(cells, options, form, seed)
+    show(cells, options)
+
+
+def changes_of(options: argparse.Namespace, form: str) -> list[str]:
+    """What the arm has other than the recipe."""
+    epochs = [f"phase.epochs={options.epochs}"] if options.epochs else []
+    return [*FORMS[form], *(QUICK if options.quick else epochs)]
+
+
+def cell_config(options: argparse.Namespace, form: str) -> dict[str, Any]:
+    """What names a cell: the recipe as its file says it, but for its compression."""
+    recipe = yaml.safe_load(_file(options).read_text(encoding="utf-8"))
+    recipe.pop("compression", None)
+    return {"recipe": config_hash(recipe), "form": form, "changes": changes_of(options, form)}
+
+
+def measure(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> None:
+    config = cell_config(options, form)
+    if cells.done(config, seed) is not None:
+        return
+    begin = time.perf_counter()
+    recipe = load_recipe(_file(options), [f"seed={seed}", *changes_of(options, form)])
+    assert isinstance(recipe, LmRecipe)
+    run = train(recipe, options.data, options.work / f"{form}-{config_hash(config)}-{seed}", threads=1, progress=False)
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    words = sum(len(s.split()) + 1 for s in LmTask(recipe).corpus(options.data).sentences("train"))
+    figures = {
+        "perplexity": rows[-1]["dev_perplexity"],
+        "each_epoch": [row["dev_perplexity"] for row in rows],
+        "words_per_second": round(words / statistics.median(row["seconds"] for row in rows), 1),
+    }
+    cells.record(config, seed, figures, time.perf_counter() - begin)
+    print(f"{form}, seed {seed}: {figures}", flush=True)
+
+
+def show(cells: Cells, options: argparse.Namespace) -> None:
+    """A line a form: perplexities and words a second of all seeds, and means beside those of the full form."""
+    found = {
+        form: [c["figures"] for s in range(options.seeds) if (c := _cell(cells, options, form, s))] for form in FORMS
+    }
+    lines = []
+    for form, figures in found.items():
+        if not figures:
+            continue
+        pairs = list(zip(figures, found["full"], strict=False))
+        change = [100 * (a["perplexity"] / b["perplexity"] - 1) for a, b in pairs]
+        speed = [a["words_per_second"] / b["words_per_second"] for a, b in pairs]
+        lines.append(
+            [
+                form,
+                " ".join(f"{x['perplexity']:.2f}" for x in figures),
+                " ".join(f"{x['words_per_second']:,.0f}" for x in figures),
+                " ".join(f"{x:+.2f} %" for x in change),
+                " ".join(f"{x:.2f}" for x in speed),
+            ]
+        )
+    columns = ["softmax", "dev perplexity", "words/s", "perplexity, to full", "speed, to full"]
+    print_table(f"{options.recipe}, a figure a seed", columns, lines)
+
+
+def _cell(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> dict[str, Any] | None:
+    return cells.done(cell_config(options, form), seed)
+
+
+def _file(options: argparse.Namespace) -> Path:
+    return HERE.parent / "recipes" / f"{options.recipe}.yaml"
+
+
+if __name__ == "__main__":
+    main()
