@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 from cells import Cells
 from filelock import FileLock
+from places import Place
 
 from sottovoce.data.prepare import prepare
 from sottovoce.evaluation.hypotheses import Hypothesis
@@ -23,7 +24,7 @@ from sottovoce.evaluation.wer import total
 from sottovoce.packed import file_sizes
 from sottovoce.training.arms import Job, carry_out, resolved
 from sottovoce.training.comparison import CONTROL, Arm, job_of
-from sottovoce.training.config import CompressionConfig, Recipe, load_recipe
+from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.run import Run
 from sottovoce.training.scoring import loss_per_token, scored_once
 from sottovoce.training.train import train
@@ -43,39 +44,18 @@ class Corpus:
     folds: tuple[str, ...] = ("",)
     base_hours: float = 0.1
     arm_hours: float = 0.1
+    quick: tuple[str, ...] = ("phase.epochs=2", "compression.phase.epochs=1")
 
 
-@dataclass(frozen=True)
-class Place:
-    """One 32-bit training, from which all arms of its fold and seed fork; at its snapshot, or when it has converged."""
+def place_of(corpus: Corpus, fold: str, seed: int, snapshot: bool, work: Path, quick: bool = False) -> Place[Corpus]:
+    """The place of a fold and seed; its data lie in the work folder."""
+    data = work / "data" / f"{corpus.name}{'-' + fold if fold else ''}"
+    return Place(corpus, seed, data, work, quick, fold, snapshot)
 
-    corpus: Corpus
-    fold: str
-    seed: int
-    snapshot: bool
-    work: Path
-    quick: bool = False
 
-    @property
-    def name(self) -> str:
-        return "/".join([self.corpus.name, *([self.fold] if self.fold else []), f"seed {self.seed}"])
-
-    @property
-    def data(self) -> Path:
-        return self.work / "data" / f"{self.corpus.name}{'-' + self.fold if self.fold else ''}"
-
-    @property
-    def folder(self) -> Path:
-        return self.work / self.data.name / f"seed-{self.seed}"
-
-    def recipe(self, *, of_base: bool = False) -> Recipe:
-        """The recipe of the 32-bit training, or of the arms, which differ where they start from the converged model."""
-        changes = [f"seed={self.seed}"]
-        if self.quick:
-            changes += ["phase.epochs=2", "compression.phase.epochs=1"]
-        if not self.snapshot and not of_base:
-            changes += ["compression.fork_at=null"]
-        return load_recipe(self.corpus.recipe, changes)
+def recipe_of(place: Place[Corpus]) -> Recipe:
+    """The recipe of a place's arms: they fork from nothing where they start from the converged model."""
+    return place.recipe(() if place.snapshot else ("compression.fork_at=null",))
 
 
 def load_plan(path: Path, sources: list[str]) -> tuple[list[Corpus], dict[str, Any]]:
@@ -107,22 +87,22 @@ def arm_of(name: str, settings: dict[str, Any], bits: int) -> Arm:
     return Arm(name, CompressionConfig(**{**settings, "bits": bits}))
 
 
-def cell_config(place: Place, arm: Arm, split: str) -> dict[str, Any]:
+def cell_config(place: Place[Corpus], arm: Arm, split: str) -> dict[str, Any]:
     """What names a cell. The recipe goes in as its file's text: new options with defaults leave old cells valid."""
     return {
-        "corpus": place.corpus.name,
+        "corpus": place.source.name,
         "fold": place.fold,
         "start": "snapshot" if place.snapshot else "converged",
         "quick": place.quick,
         "split": split,
-        "recipe": hashlib.sha256(place.corpus.recipe.read_bytes()).hexdigest()[:12],
+        "recipe": hashlib.sha256(place.source.recipe.read_bytes()).hexdigest()[:12],
         "system": arm.system,
         "bits": arm.bits,
         **resolved(arm.compression),
     }
 
 
-def tasks_of(place: Place, arms: list[Arm], cells: Cells, split: str) -> Iterator[Task]:
+def tasks_of(place: Place[Corpus], arms: list[Arm], cells: Cells, split: str) -> Iterator[Task]:
     """What is still to be done here: the base and the control, then each arm."""
     due = [arm for arm in arms if cells.done(cell_config(place, arm, split), place.seed) is None]
     if not due:
@@ -138,19 +118,19 @@ def tasks_of(place: Place, arms: list[Arm], cells: Cells, split: str) -> Iterato
         yield Task(f"{label}: {arm.name}", run_arm, (place, arm, split), frozenset(needs))
 
 
-def train_base(place: Place) -> None:
+def train_base(place: Place[Corpus]) -> None:
     """Prepare the data and train in 32 bits, one thread."""
-    recipe = place.recipe(of_base=True)
+    recipe = place.recipe()
     options = dict(recipe.corpus.get("options", {}))
-    if place.corpus.fold_option:
-        options[place.corpus.fold_option] = place.fold
+    if place.source.fold_option:
+        options[place.source.fold_option] = place.fold
     place.data.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place.data}.lock"):  # seeds share the folder, and two of them may begin at once
-        prepare(place.corpus.name, place.corpus.source, place.data, options, seed=DATA_SEED)
-    train(recipe, place.data, place.folder / "base", threads=1, progress=False)
+        prepare(place.source.name, place.source.source, place.data, options, seed=DATA_SEED)
+    train(recipe, place.data, place.base.folder, threads=1, progress=False)
 
 
-def run_arm(place: Place, arm: Arm, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
+def run_arm(place: Place[Corpus], arm: Arm, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
     """Train and score an arm: the cell's configuration, seed, figures and seconds."""
     begin = time.perf_counter()
     control = _job(place, Arm(CONTROL, None))
@@ -171,9 +151,9 @@ def run_arm(place: Place, arm: Arm, split: str) -> tuple[dict[str, Any], int, di
     return cell_config(place, arm, split), place.seed, figures, time.perf_counter() - begin
 
 
-def _job(place: Place, arm: Arm) -> Job:
+def _job(place: Place[Corpus], arm: Arm) -> Job:
     folder = place.folder / ("snapshot" if place.snapshot else "converged")
-    return job_of(arm, place.recipe(), place.data, Run(place.folder / "base"), folder)
+    return job_of(arm, recipe_of(place), place.data, place.base, folder)
 
 
 def _hypotheses(job: Job, split: str, penalty: float) -> list[Hypothesis]:

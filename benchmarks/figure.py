@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 
 import matplotlib
-from arms import Corpus, Place, arm_of, load_plan
+from arms import Corpus, arm_of, load_plan, place_of
 from cells import Cells
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -58,7 +58,7 @@ def main() -> None:
     options = parser.parse_args()
     corpora, plan = load_plan(options.plan, options.data or ["an4", "synth"])
     work = Path("unused")  # nothing is trained here
-    places = tuple(Place(c, fold, seed, True, work) for seed in SEEDS for c in corpora for fold in c.folds)
+    places = tuple(place_of(c, fold, seed, True, work) for seed in SEEDS for c in corpora for fold in c.folds)
     results = Results(Cells(options.results), places, "test")
     systems = {name: [arm_of(name, plan["arms"][name], bits) for bits in plan["widths"]] for name in STYLES}
     figure = Figure(figsize=(3.9 * len(corpora), 3.4), layout="constrained")

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import yaml
 from cells import Cells, config_hash
+from places import Place
 from safetensors.torch import load_file, save_file
 
 from sottovoce.data.text import TextCorpus
@@ -30,7 +31,7 @@ from sottovoce.packed import PackedMatrix, file_sizes, load_model
 from sottovoce.quant import BandSpec, BitPlan
 from sottovoce.search import NAS, SensitivityTable, search_architecture, sensitivity
 from sottovoce.training.arms import Job, carry_out, resolved
-from sottovoce.training.config import CompressionConfig, Recipe, load_recipe
+from sottovoce.training.config import CompressionConfig
 from sottovoce.training.perplexity import ngram_scores, score_split
 from sottovoce.training.run import Run
 from sottovoce.training.searching import search_inputs
@@ -49,6 +50,7 @@ class Model:
     schemes: Mapping[str, Mapping[str, Any]]
     base_hours: float
     epoch_hours: float
+    quick: tuple[str, ...] = ("phase.epochs=1",)
 
     @property
     def digest(self) -> str:
@@ -80,33 +82,6 @@ class Row:
     def hours(self) -> float:
         """Epochs that it trains."""
         return 0.0 if self.scheme in (None, "ptq") else float(self.epochs)
-
-
-@dataclass(frozen=True)
-class Place:
-    """One float32 training, from which all rows of its model and seed start."""
-
-    model: Model
-    seed: int
-    data: Path
-    work: Path
-    quick: bool = False
-
-    @property
-    def name(self) -> str:
-        return f"{self.model.name}, seed {self.seed}"
-
-    @property
-    def folder(self) -> Path:
-        return self.work / self.model.name / f"seed-{self.seed}"
-
-    @property
-    def base(self) -> Run:
-        return Run(self.folder / "base")
-
-    def recipe(self, changes: tuple[str, ...] = ()) -> Recipe:
-        quick = ("phase.epochs=1",) if self.quick else ()
-        return load_recipe(self.model.recipe, [f"seed={self.seed}", *quick, *changes])
 
 
 @dataclass(frozen=True)
@@ -160,15 +135,15 @@ def compression(model: Model, row: Row, plan: BitPlan | None = None, quick: bool
     return CompressionConfig.model_validate(own)
 
 
-def cell_config(place: Place, row: Row, split: str) -> dict[str, Any]:
+def cell_config(place: Place[Model], row: Row, split: str) -> dict[str, Any]:
     """What names a cell. The recipe goes in as its file says it, but for its compression, which the row decides: new
     options with defaults leave old cells valid."""
-    section = compression(place.model, row)
+    section = compression(place.source, row)
     trained = section is not None and row.scheme != "ptq"
     return {
         "corpus": "swda",
-        "model": place.model.name,
-        "recipe": place.model.digest,
+        "model": place.source.name,
+        "recipe": place.source.digest,
         "quick": place.quick,
         "split": split,
         "row": row.scheme,
@@ -182,7 +157,7 @@ def cell_config(place: Place, row: Row, split: str) -> dict[str, Any]:
     }
 
 
-def tasks_of(place: Place, plan: Plan, rows: list[Row], cells: Cells, split: str) -> Iterator[Task]:
+def tasks_of(place: Place[Model], plan: Plan, rows: list[Row], cells: Cells, split: str) -> Iterator[Task]:
     """What is still to be done here: the float32 training, the rows that others start from, then each row."""
     due = [row for row in rows if cells.done(cell_config(place, row, split), place.seed) is None]
     if not due:
@@ -195,11 +170,11 @@ def tasks_of(place: Place, plan: Plan, rows: list[Row], cells: Cells, split: str
         yield Task(name_of(place, row), run_row, (place, plan, row, split), frozenset({base, *needs}))
 
 
-def name_of(place: Place, row: Row) -> str:
+def name_of(place: Place[Model], row: Row) -> str:
     return f"{place.name}: {row.name}"
 
 
-def train_base(place: Place) -> None:
+def train_base(place: Place[Model]) -> None:
     """Train in 32 bits, one thread; and the n-gram model of the same training text."""
     recipe = place.recipe().model_copy(update={"compression": CompressionConfig()})  # rows have their own
     train(recipe, place.data, place.base.folder, threads=1, progress=False)
@@ -211,7 +186,7 @@ def train_base(place: Place) -> None:
         save_ngram(file, train_kneser_ney(sentences, words, ORDER)[0])
 
 
-def run_row(place: Place, plan: Plan, row: Row, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
+def run_row(place: Place[Model], plan: Plan, row: Row, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
     """Train and score a row: the cell's configuration, seed, figures and seconds."""
     begin = time.perf_counter()
     torch.set_num_threads(1)
@@ -221,12 +196,12 @@ def run_row(place: Place, plan: Plan, row: Row, split: str) -> tuple[dict[str, A
     return cell_config(place, row, split), place.seed, figures, time.perf_counter() - begin
 
 
-def make(place: Place, plan: Plan, row: Row) -> tuple[Path, dict[str, Any]]:
+def make(place: Place[Model], plan: Plan, row: Row) -> tuple[Path, dict[str, Any]]:
     """The row's packed file, made once, and what is to be said of how it was made."""
     if row.scheme is None:
         return place.base.model, {}
     chosen, more = choose(place, plan, row) if row.search else (None, {})
-    section = compression(place.model, row, chosen, place.quick)
+    section = compression(place.source, row, chosen, place.quick)
     assert section is not None
     control = row.scheme == "train"
     folder = folder_of(place, row)
@@ -238,12 +213,12 @@ def make(place: Place, plan: Plan, row: Row) -> tuple[Path, dict[str, Any]]:
     return model, more
 
 
-def folder_of(place: Place, row: Row) -> Path:
+def folder_of(place: Place[Model], row: Row) -> Path:
     """Where the row's file is made: named by what decides it, whatever it is scored on."""
     return place.folder / "arms" / f"{row.scheme}-{config_hash(cell_config(place, row, 'any'))}"
 
 
-def choose(place: Place, plan: Plan, row: Row) -> tuple[BitPlan, dict[str, Any]]:
+def choose(place: Place[Model], plan: Plan, row: Row) -> tuple[BitPlan, dict[str, Any]]:
     """Bits by the row's search, and what the search took."""
     search = dict(row.search or {})
     ratio, average = search.pop("ratio", None), search.pop("average_bits", None)
@@ -259,7 +234,7 @@ def choose(place: Place, plan: Plan, row: Row) -> tuple[BitPlan, dict[str, Any]]
 
 
 def _searched(
-    place: Place, plan: Plan, search: dict[str, Any], average: float | None
+    place: Place[Model], plan: Plan, search: dict[str, Any], average: float | None
 ) -> tuple[SensitivityTable, float]:
     """The table of a search, kept with its seconds, so that another budget costs nothing."""
     metric = search["metric"]
@@ -299,13 +274,13 @@ def _searched(
     return table, seconds
 
 
-def _weights(place: Place, plan: Plan, bits: int) -> dict[str, torch.Tensor]:
+def _weights(place: Place[Model], plan: Plan, bits: int) -> dict[str, torch.Tensor]:
     """The quantized weights of the prototype of so many bits, by name."""
     packed = load_model(Run(folder_of(place, plan.row(plan.prototypes[bits]))).model)
     return {name: torch.from_numpy(packed.decode(name).copy()) for name in packed.tensors}
 
 
-def _assembled(place: Place, plan: Plan, row: Row, chosen: BitPlan) -> Path:
+def _assembled(place: Place[Model], plan: Plan, row: Row, chosen: BitPlan) -> Path:
     """The trained module with each band's weights from the prototype of its bits; all else as it was trained."""
     path = folder_of(place, row).with_suffix(".assembled.safetensors")
     weights = load_file(place.base.module)
@@ -319,7 +294,7 @@ def _assembled(place: Place, plan: Plan, row: Row, chosen: BitPlan) -> Path:
     return path
 
 
-def measure(place: Place, model: Path, split: str) -> dict[str, Any]:
+def measure(place: Place[Model], model: Path, split: str) -> dict[str, Any]:
     """Perplexity of a packed file, alone and mixed with the n-gram model at the weight that is best on dev, and its
     sizes; nats and words of each conversation, for what is paired."""
     corpus = _corpus(place)
@@ -371,9 +346,9 @@ def _opened(data: Path, settings: str) -> TextCorpus:
     return open_text(data, json.loads(settings))
 
 
-def _corpus(place: Place) -> TextCorpus:
+def _corpus(place: Place[Model]) -> TextCorpus:
     return _opened(place.data, json.dumps(place.recipe().corpus))
 
 
-def _ngram_file(place: Place) -> Path:
+def _ngram_file(place: Place[Model]) -> Path:
     return place.work / f"{ORDER}-gram-{config_hash(place.recipe().corpus)}.safetensors"

@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 from cells import Cells, Result, print_machine, print_table
-from lm_arms import Place, Plan, Row, cell_config, load_plan, tasks_of, train_base
+from lm_arms import Model, Plan, Row, cell_config, load_plan, tasks_of, train_base
+from places import Place
 
 from sottovoce.evaluation.bootstrap import relative_perplexity_difference
 from sottovoce.evaluation.noninferiority import Verdict, verdict
@@ -39,7 +40,7 @@ class Results:
     """Figures of one model by row and seed, as far as they are there."""
 
     cells: Cells
-    places: tuple[Place, ...]
+    places: tuple[Place[Model], ...]
     plan: Plan
     split: str
 
@@ -144,7 +145,7 @@ def main() -> None:
         show(plan, name, cells, options)
 
 
-def places_of(plan: Plan, name: str, options: argparse.Namespace) -> tuple[Place, ...]:
+def places_of(plan: Plan, name: str, options: argparse.Namespace) -> tuple[Place[Model], ...]:
     work = options.work / "quick" if options.quick else options.work
     seeds = range(1 if options.quick else options.seeds)
     return tuple(Place(plan.models[name], seed, options.data, work, options.quick) for seed in seeds)
@@ -168,7 +169,7 @@ def run(plan: Plan, names: Sequence[str], cells: Cells, options: argparse.Namesp
         ]
         order += [(place, rows) for place in places_of(plan, name, options)[:1]]
         for place, due in order:
-            model = place.model
+            model = place.source
             for task in tasks_of(place, plan, due, cells, options.split):
                 if task.name not in tasks:
                     tasks[task.name] = task

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import Corpus, Place, arm_of, cell_config, load_plan, tasks_of, train_base
+from arms import Corpus, arm_of, cell_config, load_plan, place_of, tasks_of, train_base
 from cells import Cells, Result, print_machine, print_table
+from places import Place
 
 from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
 from sottovoce.evaluation.noninferiority import Verdict, holm, verdict, wer_margin
@@ -36,11 +37,11 @@ class Results:
     """Figures by corpus, fold, arm and seed, as far as they are there."""
 
     cells: Cells
-    places: tuple[Place, ...]
+    places: tuple[Place[Corpus], ...]
     split: str
 
     def figures(self, corpus: Corpus, fold: str, seed: int, arm: Arm) -> dict[str, Any] | None:
-        place = next(p for p in self.places if (p.corpus.name, p.fold, p.seed) == (corpus.name, fold, seed))
+        place = next(p for p in self.places if (p.source.name, p.fold, p.seed) == (corpus.name, fold, seed))
         row = self.cells.done(cell_config(place, arm, self.split), seed)
         return None if row is None else row["figures"]
 
@@ -201,7 +202,7 @@ def main() -> None:
     seeds = range(1 if options.quick else options.seeds)
     snapshot = options.start == "snapshot"
     places = tuple(
-        Place(corpus, fold, seed, snapshot, options.work / ("quick" if options.quick else "full"), options.quick)
+        place_of(corpus, fold, seed, snapshot, options.work / ("quick" if options.quick else "full"), options.quick)
         for seed in seeds
         for corpus in corpora
         for fold in corpus.folds
@@ -214,7 +215,7 @@ def main() -> None:
 
 
 def run(
-    places: Sequence[Place], arms: list[Arm], headline: list[Arm], cells: Cells, options: argparse.Namespace
+    places: Sequence[Place[Corpus]], arms: list[Arm], headline: list[Arm], cells: Cells, options: argparse.Namespace
 ) -> None:
     """Do what is still to be done: headline arms of seed 0, its other arms, then headline arms of further seeds."""
     rest = [arm for arm in arms if arm not in headline]
@@ -225,7 +226,7 @@ def run(
     for place, due in order:
         for task in tasks_of(place, due, cells, options.split):
             if task.name not in tasks:
-                hours += place.corpus.base_hours if task.run is train_base else place.corpus.arm_hours
+                hours += place.source.base_hours if task.run is train_base else place.source.arm_hours
                 tasks[task.name] = task
     print(f"estimated: {hours * (0.1 if options.quick else 1):.1f} CPU hours, {len(tasks)} tasks", flush=True)
     print_machine()

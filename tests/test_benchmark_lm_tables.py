@@ -22,8 +22,9 @@ sys.path.append(str(BENCHMARKS))  # scripts, not a package
 import cells as finished  # noqa: E402
 import lm_arms  # noqa: E402
 from cells import Cells, config_hash  # noqa: E402
-from lm_arms import Place, Plan, Row, cell_config, compression, load_plan, tasks_of  # noqa: E402
+from lm_arms import Model, Plan, Row, cell_config, compression, load_plan, tasks_of  # noqa: E402
 from mixed_precision_lm import Results, rows_of, searches, table  # noqa: E402
+from places import Place  # noqa: E402
 
 PLANS = [BENCHMARKS / name for name in ("mixed_precision_lm.yaml", "mixed_precision_tuning.yaml")]
 CONVERSATIONS, WORDS = 12, 1000.0
@@ -54,7 +55,7 @@ tables:
     return load_plan(path)
 
 
-def place(plan: Plan, tmp_path: Path, seed: int = 0) -> Place:
+def place(plan: Plan, tmp_path: Path, seed: int = 0) -> Place[Model]:
     return Place(plan.models["lstm"], seed, tmp_path / "data", tmp_path / "work")
 
 

@@ -22,8 +22,9 @@ sys.path.append(str(BENCHMARKS))  # scripts, not a package
 import arms as cells_of_arms  # noqa: E402
 import cells as finished  # noqa: E402
 import s8bqat_rnnt  # noqa: E402
-from arms import Corpus, Place, cell_config, load_plan, tasks_of  # noqa: E402
+from arms import Corpus, cell_config, load_plan, place_of, recipe_of, tasks_of  # noqa: E402
 from cells import Cells  # noqa: E402
+from places import Place  # noqa: E402
 from s8bqat_rnnt import Results, arms_of, record, table  # noqa: E402
 
 FP32 = Arm(CONTROL, None)
@@ -48,17 +49,17 @@ def corpora(tmp_path: Path) -> list[Corpus]:
 
 @pytest.fixture
 def results(corpora: list[Corpus], tmp_path: Path) -> Results:
-    places = [Place(c, fold, seed, True, tmp_path / "work") for seed in (0, 1) for c in corpora for fold in c.folds]
+    places = [place_of(c, fold, seed, True, tmp_path / "work") for seed in (0, 1) for c in corpora for fold in c.folds]
     return Results(Cells(tmp_path / "cells.jsonl"), tuple(places), "test")
 
 
-def control_errors(place: Place) -> list[int]:
+def control_errors(place: Place[Corpus]) -> list[int]:
     """Multiples of 5, other ones for each place."""
-    rng = np.random.default_rng([place.seed, len(place.corpus.name), len(place.fold), *place.fold.encode()])
+    rng = np.random.default_rng([place.seed, len(place.source.name), len(place.fold), *place.fold.encode()])
     return (5 * rng.integers(0, 4, UTTERANCES)).tolist()
 
 
-def put(results: Results, place: Place, arm: Arm, errors: Sequence[int], p: float = 0.5) -> None:
+def put(results: Results, place: Place[Corpus], arm: Arm, errors: Sequence[int], p: float = 0.5) -> None:
     """A finished cell; four persons speak in each fold, twenty words an utterance."""
     figures: dict[str, Any] = {"errors": list(errors), "model_bytes": 100, "fp32_bytes": 250 if arm == FP32 else 1000}
     figures |= {"wer": 5 * sum(errors) / UTTERANCES, "loss_per_token": 0.5, "mapsswe_p": p}
@@ -70,7 +71,7 @@ def put(results: Results, place: Place, arm: Arm, errors: Sequence[int], p: floa
     results.cells.record(cell_config(place, arm, results.split), place.seed, figures, 1.0)
 
 
-def fill(results: Results, places: Sequence[Place] | None = None, **factors: float) -> None:
+def fill(results: Results, places: Sequence[Place[Corpus]] | None = None, **factors: float) -> None:
     """Controls, and arms that make so many times their errors on every utterance."""
     for place in results.places if places is None else places:
         put(results, place, FP32, control_errors(place))
@@ -109,7 +110,7 @@ def test_a_verdict_pools_corpora_folds_and_seeds(results: Results, corpora: list
     totals = {"control": 0, "arm": 0}
     for place in results.places:
         own = control_errors(place)
-        better = place.corpus.name == "letters" and place.seed == 0
+        better = place.source.name == "letters" and place.seed == 0
         found = [count // 5 if better else count + count // 5 for count in own]
         put(results, place, FP32, own)
         put(results, place, PLAIN, found)
@@ -191,7 +192,7 @@ def test_the_script_prints_a_partial_table(
     assert "ours" in capsys.readouterr().out
     corpora, _ = load_plan(plan_file, ["fsdd:fsdd", "an4:an4"])
     cells = Cells(tmp_path / "cells.jsonl")
-    results = Results(cells, tuple(Place(c, f, 0, True, tmp_path) for c in corpora for f in c.folds), "test")
+    results = Results(cells, tuple(place_of(c, f, 0, True, tmp_path) for c in corpora for f in c.folds), "test")
     for place in results.places[:2]:
         put(results, place, FP32, control_errors(place))
     run_main(monkeypatch, *options, "--seeds", 2)
@@ -242,10 +243,10 @@ def test_the_plans_that_ship_agree_on_the_arms_that_they_share() -> None:
 
 def test_finished_cells_are_left_out_and_the_control_comes_first(results: Results) -> None:
     place, cells = results.places[0], results.cells
-    base, control = "digits/ann/seed 0: 32-bit training", "digits/ann/seed 0, snapshot: fp32"
+    base, control = "digits/ann, seed 0: 32-bit training", "digits/ann, seed 0, snapshot: fp32"
     tasks = list(tasks_of(place, ARMS, cells, "test"))
     assert [task.name for task in tasks] == [
-        base, control, "digits/ann/seed 0, snapshot: plain-3", "digits/ann/seed 0, snapshot: worse-3",
+        base, control, "digits/ann, seed 0, snapshot: plain-3", "digits/ann, seed 0, snapshot: worse-3",
     ]  # fmt: skip
     assert [task.needs for task in tasks] == [set(), {base}, {base, control}, {base, control}]
     fill(results, [place], plain=1.0)
@@ -265,17 +266,17 @@ def test_a_cell_is_that_of_its_recipe_and_place(results: Results) -> None:
     changes = (replace(place, quick=True), replace(place, snapshot=False), replace(place, fold="bob"))
     others = [cell_config(changed, PLAIN, "test") for changed in changes]
     others += [cell_config(place, WORSE, "test"), cell_config(place, FP32, "test"), cell_config(place, PLAIN, "dev")]
-    place.corpus.recipe.write_text("name: made-up\nphase: {epochs: 9}\ncompression: {fork_at: 0.25}\n")
+    place.source.recipe.write_text("name: made-up\nphase: {epochs: 9}\ncompression: {fork_at: 0.25}\n")
     others.append(cell_config(place, PLAIN, "test"))
     assert len({finished.config_hash(config) for config in (before, *others)}) == len(others) + 1
 
 
 def test_only_arms_of_the_converged_model_do_without_the_snapshot(results: Results) -> None:
     place = results.places[-1]
-    assert place.recipe().fork_epoch == place.recipe(of_base=True).fork_epoch == 2 and place.recipe().seed == 1
+    assert recipe_of(place).fork_epoch == place.recipe().fork_epoch == 2 and place.recipe().seed == 1
     converged = replace(place, snapshot=False)
-    assert converged.recipe().fork_epoch is None
-    assert converged.recipe(of_base=True) == place.recipe()  # both starts share one 32-bit training
+    assert recipe_of(converged).fork_epoch is None
+    assert converged.recipe() == place.recipe()  # both starts share one 32-bit training
 
 
 def test_a_result_is_kept_once(results: Results) -> None:

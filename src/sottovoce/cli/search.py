@@ -144,7 +144,12 @@ def _joint(models: str, metric: Metric | None, out: Path | None, **options: Any)
     from sottovoce.cli.joint_search import joint_search, parse_models  # recognizers take long to import
 
     runs = parse_models(models)
-    joint_search(runs, **options, told=lambda *found: tell_seconds("word errors", *found, list(runs.values())))
+    folders = list(runs.values())
+
+    def told(table: SensitivityTable, searched: float, allocated: float) -> None:
+        tell_seconds("word errors", table, searched, allocated, folders)
+
+    joint_search(runs, **options, told=told)
 
 
 def _average_within(sizes: SensitivityTable, average_bits: float | None, max_bytes: int | None) -> float:
