@@ -90,7 +90,8 @@ def fingerprints(
         with _twice_differentiable():
             value = _value(loss, batch, index)
             gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-        found.append(" ".join(f"{float(v.detach().double().norm()):.6g}" for v in gradients) + f" {float(value):.6g}")
+        norms = [v.detach().double().norm() for v in gradients]
+        found.append(" ".join(f"{float(v):.6g}" for v in (*norms, value.detach())))
     return found
 
 
