@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -136,6 +136,13 @@ class Codebook:
         outside = (units > self.levels[-1] + gaps[-1] / 2) | (units < self.levels[0] - gaps[0] / 2)
         return float(outside.float().mean())
 
+    def of_rows(self, start: int, stop: int, rows: int) -> Codebook:
+        """The codebook of rows ``start`` to ``stop - 1`` of a weight of ``rows`` rows: the same levels, and the scales
+        of those rows."""
+        if len(self.scale) == 1 or (start, stop) == (0, rows):
+            return self
+        return replace(self, scale=self.scale.repeat_interleave(rows // len(self.scale))[start:stop])
+
     @cached_property
     def _nearest(self) -> Tensor:
         """Code of the nearest level of each half-unit of [-128, 128), int32 (512,)."""
@@ -178,6 +185,8 @@ class Codebook:
     def _pieces(self, weight: Tensor, other: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor | float, Tensor]]:
         """Views of a contiguous (R, C) weight, each with the scale that broadcasts against it, and of ``other``."""
         other = weight if other is None else other
+        if not weight.numel():
+            return
         groups, width = len(self.scale), weight.numel() // len(self.scale)
         if groups == 1:
             piece = _PIECE if weight.device.type == "cpu" else max(weight.numel(), 1)

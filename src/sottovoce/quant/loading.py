@@ -9,6 +9,7 @@ from torch import nn
 
 from sottovoce.errors import FormatError
 from sottovoce.packed import PackedModel, load_model
+from sottovoce.quant.weights import network, plain_name
 
 
 @torch.no_grad()
@@ -20,7 +21,7 @@ def load(path: str | Path, *, into: nn.Module) -> PackedModel:
     """
     packed = load_model(path)
     values = {name: packed.decode(name) for name in (*packed.tensors, *packed.aliases)}
-    state = into.state_dict()
+    state = {plain_name(name): value for name, value in network(into).state_dict().items()}
     for name in sorted(values.keys() ^ state.keys()):
         where = "the file lacks" if name in state else "the module lacks"
         raise FormatError(f"{path}: {where} tensor {name!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 from torch import Tensor, nn
 
@@ -51,8 +52,9 @@ def find_weights(model: nn.Module) -> list[Weight]:
     """Every matrix of the model's LSTM, GRU, Linear, Embedding, Conv1d, Conv2d and MultiheadAttention modules, in
     order.
 
-    Subclasses count; a parameter met again under another name is an alias of its first one. Projections of an LSTM
-    (``weight_hr``) have one gate.
+    Names are those of the user's network, compiled and wrapped (DistributedDataParallel) or not. Subclasses count; a
+    parameter met again under another name is an alias of its first one. Projections of an LSTM (``weight_hr``) have one
+    gate.
     """
     names: dict[int, list[str]] = {}
     found: dict[int, tuple[nn.Parameter, int]] = {}
@@ -62,17 +64,30 @@ def find_weights(model: nn.Module) -> list[Weight]:
     return [Weight(names[k][0], p, gates, tuple(names[k][1:])) for k, (p, gates) in found.items()]
 
 
+def network(model: nn.Module) -> nn.Module:
+    """The user's own network inside what ``torch.compile``, DistributedDataParallel or DataParallel made of it."""
+    inner = getattr(model, "_orig_mod", None)
+    if isinstance(model, (nn.parallel.DistributedDataParallel, nn.DataParallel)):
+        inner = model.module
+    return network(inner) if isinstance(inner, nn.Module) else model
+
+
+def plain_name(name: str) -> str:
+    """A tensor's name without what ``torch.compile`` of a part of the network puts into it."""
+    return name.replace("_orig_mod.", "")
+
+
 def as_matrix(tensor: Tensor) -> Tensor:
     """An (R, C) view of a weight: convolutions flatten to (C_out, C_in * k)."""
-    return tensor.view(tensor.shape[0], -1)
+    return tensor.view(tensor.shape[0], prod(tensor.shape[1:]))
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, int]]:
-    for prefix, module in model.named_modules(remove_duplicate=False):
+    for prefix, module in network(model).named_modules(remove_duplicate=False):
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             gates = _gates(module, name)
             if gates and parameter.dim() >= 2 and parameter.is_floating_point():
-                yield (f"{prefix}.{name}" if prefix else name), parameter, gates
+                yield plain_name(f"{prefix}.{name}" if prefix else name), parameter, gates
 
 
 def _gates(module: nn.Module, name: str) -> int:

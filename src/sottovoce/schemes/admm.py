@@ -16,6 +16,7 @@ from sottovoce.quant.makers import make_codebook
 from sottovoce.quant.scaling import alternate, squared_error, storable
 from sottovoce.quant.spec import BandSpec
 from sottovoce.schemes.bands import Pool, TrainedBand, pooled
+from sottovoce.schemes.processes import agreed
 from sottovoce.schemes.schedule import check_period, crossed, is_event, ramp
 from sottovoce.schemes.session import Session
 
@@ -106,6 +107,13 @@ class ADMM:
             self._iterate(session)
         session.hold(finishing)
 
+    def settle(self, session: Session) -> None:
+        """Where the run ended before its last step: a projection, and q is the model."""
+        if session.tensors and session.step < session.total_steps:
+            for pool in session.pools:
+                self._project(session, pool)
+            self._settle(session)
+
     def penalty(self, session: Session) -> Tensor | None:
         return None
 
@@ -160,10 +168,12 @@ class ADMM:
         """q of ``w + u``; then ``u += w - q``, and ``q - u`` is what the weights are drawn to."""
         sums = [band.weight() + session.tensors.get(_dual(band), 0.0) for band in pool]
         spec = pool[0].planned.spec
-        codebook = project(pooled(sums), pool[0].codebook, spec, pool[0].planned.weight.gates, self.inner)
+        wholes = [band.gathered(total) for band, total in zip(pool, sums, strict=True)]
+        made = project(pooled(wholes), pool[0].codebook, spec, pool[0].planned.weight.gates, self.inner)
+        codebook = agreed(made, pool[0].group)
         for band, total in zip(pool, sums, strict=True):
             band.codebook = codebook
-            quantized = codebook.snap_(total.clone())
+            quantized = band.here().snap_(total.clone())
             first = _dual(band) not in session.tensors  # q of the beginning: there is nothing to be held to yet
             session.tensors[_dual(band)] = torch.zeros_like(total) if first else total - quantized
             session.tensors[_target(band)] = quantized - session.tensors[_dual(band)]
@@ -184,23 +194,24 @@ class ADMM:
         found = {}
         for band in session.bands:
             quantized = session.tensors[_target(band)] + session.tensors[_dual(band)]
-            weight = band.weight()
-            found[band.name] = float((weight - quantized).norm() / weight.norm().clamp_min(1e-30))
+            apart = band.gathered(band.weight() - quantized)
+            found[band.name] = float(apart.norm() / band.whole().norm().clamp_min(1e-30))
         return found
 
     def _settle(self, session: Session) -> None:
         """The end without a finishing phase: q is the model."""
         for band in session.bands:
             quantized = session.tensors[_target(band)] + session.tensors[_dual(band)]
-            band.weight().copy_(band.codebook.snap_(quantized))
+            band.weight().copy_(band.here().snap_(quantized))
 
     def _finish(self, session: Session) -> None:
         begins = crossed(session.step, session.total_steps, self.finish or 0.0)
         if begins or is_event(session.step, session.total_steps, self.refit):
             session.tensors.clear()
             for pool in session.pools:
-                weight, planned = pooled([band.weight() for band in pool]), pool[0].planned
-                codebook = project(weight, pool[0].codebook, planned.spec, planned.weight.gates, self.inner)
+                weight, planned = pooled([band.whole() for band in pool]), pool[0].planned
+                made = project(weight, pool[0].codebook, planned.spec, planned.weight.gates, self.inner)
+                codebook = agreed(made, pool[0].group)
                 for band in pool:
                     band.codebook = codebook
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,20 +16,34 @@ from sottovoce.quant.makers import make_codebook
 from sottovoce.quant.plan import PlannedBand
 from sottovoce.quant.scaling import scale_dtype
 from sottovoce.quant.weights import as_matrix
+from sottovoce.schemes.processes import agreed, gathered, gathered_rows, held_rows, is_sharded, local
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 @dataclass(eq=False)
 class TrainedBand:
-    """The codebook may be re-estimated as training goes; everything else is fixed by the plan."""
+    """The codebook may be re-estimated as training goes; everything else is fixed by the plan.
+
+    Of a sharded parameter this process holds some of the band's rows (R_here, C), none perhaps; the codebook is that
+    of all of them.
+    """
 
     planned: PlannedBand
     codebook: Codebook
+    group: ProcessGroup | None
+    held: tuple[int, int]
+    """The rows of the parameter that are here."""
     limits: Codebook | None = None
     """Whose outer levels bound the weights, where a scheme clips to fewer bits than the band has."""
 
     @classmethod
-    def of(cls, planned: PlannedBand) -> TrainedBand:
-        """Raises PlanError for a weight whose memory cannot be worked on in place, or that is not float32."""
+    def of(cls, planned: PlannedBand, group: ProcessGroup | None = None) -> TrainedBand:
+        """group: the processes that must have the same codebook.
+
+        Raises PlanError for a weight whose memory cannot be worked on in place, or that is not float32.
+        """
         weight = planned.weight.parameter
         if weight.dtype is not torch.float32:
             raise PlanError(
@@ -36,8 +51,9 @@ class TrainedBand:
             )
         if not weight.is_contiguous():
             raise PlanError(f"{planned.weight.name}: expected contiguous memory; channels_last cannot be compressed")
-        rows = as_matrix(planned.weight.parameter.data)[planned.start : planned.stop]
-        return cls(planned, make_codebook(rows, planned.spec, planned.weight.gates))
+        whole = as_matrix(gathered(weight.data))[planned.start : planned.stop]
+        codebook = agreed(make_codebook(whole, planned.spec, planned.weight.gates), group)
+        return cls(planned, codebook, group, held_rows(planned.weight.name, weight))
 
     @property
     def name(self) -> str:
@@ -45,31 +61,55 @@ class TrainedBand:
         whole = self.planned.start == 0 and self.planned.stop == self.planned.weight.rows
         return self.planned.weight.name + ("" if whole else f"[{self.planned.start}:{self.planned.stop}]")
 
+    @property
+    def part(self) -> slice:
+        """Which of the band's rows are here."""
+        start, stop = (min(max(row, self.planned.start), self.planned.stop) - self.planned.start for row in self.held)
+        return slice(start, stop)
+
     def weight(self) -> Tensor:
-        """The band's weights as they stand in the parameter, an (R, C) view without gradient."""
+        """The band's weights that are here, as they stand in the parameter: an (R_here, C) view without gradient."""
         return self.rows(self.planned.weight.parameter.data)
 
     def rows(self, tensor: Tensor) -> Tensor:
-        """The band's (R, C) part of a tensor shaped as the parameter."""
-        return as_matrix(tensor)[self.planned.start : self.planned.stop]
+        """The band's (R_here, C) part of a tensor shaped, and sharded, as the parameter."""
+        first = self.planned.start - self.held[0]
+        return as_matrix(local(tensor))[first + self.part.start : first + self.part.stop]
+
+    def whole(self) -> Tensor:
+        """The band's weights (R, C) from all processes."""
+        return self.gathered(self.weight())
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """(R, C) from the (R_here, C) of each process; all must ask together."""
+        parameter = self.planned.weight.parameter
+        if not is_sharded(parameter):
+            return rows
+        first = self.planned.start - self.held[0] + self.part.start
+        return gathered_rows(rows, first, parameter)[self.planned.start : self.planned.stop]
+
+    def here(self, codebook: Codebook | None = None) -> Codebook:
+        """The codebook, or another one of the band's, for the rows that are here."""
+        part = self.part
+        return (codebook or self.codebook).of_rows(part.start, part.stop, self.planned.stop - self.planned.start)
 
     @torch.no_grad()
     def clip(self, bits: int) -> None:
         """Keep the weights between the outer levels of a codebook of ``bits``, taken from them the first time; or of
         the band's own, where that has no more bits."""
         if self.planned.spec.bits <= bits:
-            self.codebook.clip_(self.weight())
+            self.here().clip_(self.weight())
             return
         if self.limits is None:
-            self.limits = make_codebook(self.weight(), replace(self.planned.spec, bits=bits), self.planned.weight.gates)
-        self.limits.clip_(self.weight())
+            made = make_codebook(self.whole(), replace(self.planned.spec, bits=bits), self.planned.weight.gates)
+            self.limits = agreed(made, self.group)
+        self.here(self.limits).clip_(self.weight())
 
     @torch.no_grad()
     def pack(self) -> Band:
         """Snap the weights and store their codes; decoding gives back what the parameter now holds, bit for bit."""
-        weight = self.weight()
-        codes = self.codebook.assign(weight)
-        weight.copy_(self.codebook.decode(codes))
+        codes = self.codebook.assign(self.whole())
+        self.weight().copy_(self.codebook.decode(codes)[self.part])
         scale = self.codebook.scale.cpu()
         exact = self.planned.spec.scale_dtype == "float16" and scale_dtype(scale) is torch.float16
         return make_band(
@@ -105,6 +145,7 @@ def pooled(parts: Sequence[Tensor]) -> Tensor:
 def estimate(pool: Pool) -> None:
     """Take levels and scales anew from the weights as they stand."""
     planned = pool[0].planned
-    codebook = make_codebook(pooled([band.weight() for band in pool]), planned.spec, planned.weight.gates)
+    made = make_codebook(pooled([band.whole() for band in pool]), planned.spec, planned.weight.gates)
+    codebook = agreed(made, pool[0].group)
     for band in pool:
         band.codebook = codebook

@@ -19,8 +19,10 @@ class PTQ:
     rounded once."""
 
     def after_step(self, session: Session) -> None:
-        if session.step == session.total_steps:
-            session.estimate_levels()
+        return None
+
+    def settle(self, session: Session) -> None:
+        session.estimate_levels()
 
     def penalty(self, session: Session) -> Tensor | None:
         return None

@@ -67,7 +67,7 @@ class GQ:
         session.events.append({"step": session.step, "sharpness": alpha, "hit_rate": session.hit_rates()})
         session.estimate_levels()
         for band in session.bands:
-            band.codebook.mix_(band.weight(), alpha)
+            band.here().mix_(band.weight(), alpha)
 
     def penalty(self, session: Session) -> Tensor | None:
         return None

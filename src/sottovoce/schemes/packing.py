@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from sottovoce.packed import PackedMatrix, PackedModel
+from sottovoce.quant.weights import network, plain_name
 from sottovoce.schemes.bands import TrainedBand
+from sottovoce.schemes.processes import gathered, local
 
 _TORCH = {"float16": torch.float16, "float32": torch.float32, "uint8": torch.uint8}
 
@@ -19,14 +21,15 @@ def pack_model(model: nn.Module, bands: list[TrainedBand], float_dtype: str = "f
     """Codes for every planned weight; parameters that stay float are rounded, in the model too, so both are equal.
 
     float_dtype: ``float16`` or ``float32`` for biases, norms and weights outside the plan; a parameter that float16
-    cannot hold (overflow, or magnitudes all below its normal range) stays float32, and so do buffers.
+    cannot hold (overflow, or magnitudes all below its normal range) stays float32, and so do buffers. Of a model that
+    is sharded (FSDP2) every process packs the whole, and all of them must ask for it.
     """
     matrices = _matrices(bands)
 
     def array(value: Tensor, dtype: str) -> np.ndarray:
-        stored = value.detach().to(_TORCH.get(dtype, value.dtype))
+        stored = gathered(value.detach()).to(_TORCH.get(dtype, value.dtype))
         if stored.dtype is torch.float16:
-            value.copy_(stored)
+            local(value).copy_(local(value).half())
         return stored.cpu().numpy().copy()
 
     tensors, aliases = lay_out(model, matrices, array, float_dtype)
@@ -44,20 +47,21 @@ def lay_out(
     matrices: by the id of their parameter, in the place of it; everything else is ``array(value, dtype)``. What has
     two names is held once, under the first.
     """
+    model = network(model)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     first: dict[int, str] = {}
     tensors: dict[str, PackedMatrix | np.ndarray] = {}
     aliases: dict[str, str] = {}
-    for name, value in model.state_dict(keep_vars=True).items():
+    for held, value in model.state_dict(keep_vars=True).items():
+        name = plain_name(held)
         known = first.setdefault(id(value), name)
         if known != name:
             aliases[name] = known
         elif id(value) in matrices:
             tensors[name] = matrices[id(value)]
         else:
-            tensors[name] = array(
-                value.data, stored_dtype(value.data, float_dtype if name in parameters else "float32")
-            )
+            dtype = float_dtype if held in parameters else "float32"
+            tensors[name] = array(value.data, stored_dtype(gathered(value.data), dtype))
     return tensors, aliases
 
 

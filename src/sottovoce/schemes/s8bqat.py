@@ -118,9 +118,9 @@ class S8BQAT:
         share = ramp(session.progress, self.start, self.full)
         for band in session.bands:
             if self.form == "decoupled" and share * self.strength > 0:
-                band.codebook.pull_(band.weight(), self.strength * share * session.rate(band))
+                band.here().pull_(band.weight(), self.strength * share * session.rate(band))
             elif share > 0 and self.form == "published":
-                band.codebook.clip_(band.weight())
+                band.here().clip_(band.weight())
             elif share > 0 and self.clip_bits is not None:
                 band.clip(self.clip_bits)
 
@@ -141,9 +141,10 @@ class S8BQAT:
     def _calibrate(self, session: Session) -> None:
         if self.calibrate is None or "lambda" in session.values:
             return
-        task = [band.planned.weight.parameter.grad for band in session.bands]
-        task_power = sum(float(g.square().sum()) for g in task if g is not None)
-        pulls = [band.codebook.penalty(band.weight())[1] for band in session.bands]
+        gradients = [(band, band.planned.weight.parameter.grad) for band in session.bands]
+        task = [band.gathered(band.rows(gradient)) for band, gradient in gradients if gradient is not None]
+        task_power = sum(float(g.square().sum()) for g in task)
+        pulls = [band.codebook.penalty(band.whole())[1] for band in session.bands]
         pull_power = sum(float(g.square().sum()) for g in pulls)
         if task_power > 0 and pull_power > 0:
             session.values["lambda"] = self.calibrate * (task_power / pull_power) ** 0.5
@@ -159,7 +160,7 @@ class _Penalty(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, band: TrainedBand) -> Tensor:
-        total, gradient = band.codebook.penalty(weight)
+        total, gradient = band.here().penalty(weight)
         ctx.save_for_backward(gradient)
         return total
 

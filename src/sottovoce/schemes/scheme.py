@@ -30,3 +30,13 @@ class LooksAhead(Protocol):
     def evaluate(self, session: Session, closure: Callable[[], Any]) -> Any:
         """Leave the gradient for the step in the parameters, on latent weights, and return the closure's result."""
         ...
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A scheme with something left to do when the session ends, whether or not all ``total_steps`` were taken: a
+    GradScaler skips some, and a run may be stopped early."""
+
+    def settle(self, session: Session) -> None:
+        """Called once, before weights are snapped and packed, on latent weights."""
+        ...

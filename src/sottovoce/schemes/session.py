@@ -7,23 +7,30 @@ their place again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.swa_utils import AveragedModel
 
 from sottovoce.errors import PlanError
 from sottovoce.packed import PackedModel
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.plan import BitPlan
+from sottovoce.quant.weights import network
 from sottovoce.schemes.bands import TrainedBand, estimate, pools
 from sottovoce.schemes.packing import pack_model
-from sottovoce.schemes.scheme import LooksAhead, Scheme
+from sottovoce.schemes.processes import gathered, local, processes_of, reshard
+from sottovoce.schemes.scheme import LooksAhead, Scheme, Settles
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup
 
 
 def compress(
@@ -33,29 +40,46 @@ def compress(
     *,
     optimizer: Optimizer | None = None,
     total_steps: int | None = None,
+    processes: ProcessGroup | None = None,
 ) -> Session:
     """Begin compressing ``model`` as ``plan`` says, by ``scheme``.
 
     Levels are taken from the weights as they stand. Without an optimizer nothing is trained: ``finish()`` rounds and
     packs. ``total_steps``: optimizer steps of the run, which every schedule is a share of.
 
+    model: the network, before or after ``torch.compile``; wrapped in DistributedDataParallel; or sharded by
+        ``fully_shard`` (FSDP2), before the optimizer is made. Names are those of the network itself.
+    optimizer: as made, or as accelerate or Lightning wrapped it.
+    processes: those that train copies of this model, which then have the same levels to the bit. Known where the model
+        is wrapped or sharded. Sharded, every process must make the same calls; row ranges are those of the whole.
+
     Raises PlanError for a plan that does not fit the model, or when weights that should train are not the optimizer's.
     """
-    return Session(model, plan, scheme, optimizer, total_steps)
+    return Session(model, plan, scheme, optimizer, total_steps, processes)
 
 
 class Session:
     """Owns the latents, the step count and the hooks; made by ``compress``.
 
     ``events``, ``values`` and ``tensors`` are for schemes, which have no state of their own; they are saved with it.
+    A tensor's key is its band's name, a space, and what it is; its rows are the band's, those that are here.
     """
 
     def __init__(
-        self, model: nn.Module, plan: BitPlan, scheme: Scheme, optimizer: Optimizer | None, total_steps: int | None
+        self,
+        model: nn.Module,
+        plan: BitPlan,
+        scheme: Scheme,
+        optimizer: Optimizer | None,
+        total_steps: int | None,
+        processes: ProcessGroup | None = None,
     ) -> None:
         if optimizer is not None and (total_steps is None or total_steps < 1):
             raise PlanError(f"total_steps must be a positive number of optimizer steps, found {total_steps!r}")
-        self.model = model
+        reshard(model)
+        processes = processes or processes_of(model)
+        optimizer = _innermost(optimizer)
+        self.model = network(model)
         self.plan = plan
         self.scheme = scheme
         self.total_steps = total_steps or 1
@@ -63,7 +87,7 @@ class Session:
         self.events: list[dict[str, Any]] = []
         self.values: dict[str, float] = {}
         self.tensors: dict[str, Tensor] = {}
-        self.bands = [TrainedBand.of(planned) for planned in plan.resolve(model)]
+        self.bands = [TrainedBand.of(planned, processes) for planned in plan.resolve(self.model)]
         if not self.bands:
             raise PlanError("the plan names no weight: there is nothing to compress")
         self.pools = pools(self.bands)
@@ -119,7 +143,7 @@ class Session:
         if estimate:
             self.estimate_levels()
         for band in self.bands:
-            band.codebook.snap_(band.weight())
+            band.here().snap_(band.weight())
 
     def hit_rates(self, epsilon: float = 1 / 1024) -> dict[str, float]:
         """Share of each band's weights within ``epsilon`` of a level."""
@@ -136,17 +160,37 @@ class Session:
         term = self.scheme.penalty(self)
         return term if term is not None else torch.zeros((), device=self.bands[0].weight().device)
 
-    def finish(self, *, float_dtype: str = "float16") -> PackedModel:
+    @contextmanager
+    def on_latents(self) -> Iterator[None]:
+        """Inside, the parameters hold the latents even where training sees quantized weights: what an average of
+        weights (EMA) should be taken of. Not between forward and backward."""
+        held = bool(self._latents)
+        self._release()
+        try:
+            yield
+        finally:
+            if held:
+                self._quantize()
+
+    @torch.no_grad()
+    def finish(self, *, float_dtype: str = "float16", averaged: nn.Module | None = None) -> PackedModel:
         """End the session: snap every planned weight, round what stays float to ``float_dtype``, pack, remove the
         hooks.
 
-        The model afterwards computes with exactly the numbers that the file decodes to.
+        The model afterwards computes with exactly the numbers that the file decodes to. averaged: a copy of the model
+        (``torch.optim.swa_utils.AveragedModel``, updated inside ``on_latents()``) whose weights and buffers are taken
+        over first; the levels are then taken anew, from them. Raises PlanError where its tensors are others.
         """
         self.close()
+        if averaged is not None:
+            self._take(averaged)
+        elif isinstance(self.scheme, Settles):
+            self.scheme.settle(self)
         return pack_model(self.model, self.bands, float_dtype)
 
     def close(self) -> None:
         """Remove the hooks and leave latent weights in the parameters."""
+        reshard(self.model)
         self._release()
         self._hold = False
         for hook in self._hooks:
@@ -162,18 +206,24 @@ class Session:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Step, events, codebooks and latents: what resuming in mid-run needs beside the model and the optimizer."""
+        """Step, events, codebooks and latents: what resuming in mid-run needs beside the model and the optimizer.
+
+        Save all three together, and load them in this order: model, optimizer, session. The session brings back the
+        latents, whatever the model's own state was saved on. Only tensors, numbers and texts, so ``torch.load`` reads
+        it with ``weights_only=True``. Of a sharded model every process has the whole, and all of them must ask; it can
+        be taken up by another number of processes.
+        """
         return {
             "plan": self.plan.to_json(),
             "step": self.step,
             "events": list(self.events),
             "values": dict(self.values),
-            "tensors": {name: tensor.clone() for name, tensor in self.tensors.items()},
+            "tensors": {key: self._band_of(key).gathered(tensor).clone() for key, tensor in self.tensors.items()},
             "hold": self._hold,
             "codebooks": {band.name: _saved(band.codebook) for band in self.bands},
             "limits": {band.name: _saved(band.limits) for band in self.bands if band.limits is not None},
             "latents": {
-                band.planned.weight.name: self._latents[band.planned.weight.parameter].clone()
+                band.planned.weight.name: gathered(self._latents[band.planned.weight.parameter]).clone()
                 for band in self.bands
                 if band.planned.weight.parameter in self._latents
             },
@@ -189,17 +239,33 @@ class Session:
         self._release()
         self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
         device = self.bands[0].weight().device
-        self.tensors = {name: tensor.to(device, copy=True) for name, tensor in state.get("tensors", {}).items()}
+        self.tensors = {
+            key: whole[self._band_of(key).part].to(device, copy=True) for key, whole in state.get("tensors", {}).items()
+        }
         for band in self.bands:
             band.codebook = _loaded(state["codebooks"][band.name], band.codebook)
             limits = state["limits"].get(band.name)
             band.limits = None if limits is None else _loaded(limits, band.codebook)
             latent = state["latents"].get(band.planned.weight.name)
             if latent is not None:
-                band.planned.weight.parameter.data.copy_(latent)
+                local(band.planned.weight.parameter.data).copy_(latent[slice(*band.held)])
         self._hold = state["hold"]
         if self._hold:
             self._quantize()
+
+    def _take(self, averaged: nn.Module) -> None:
+        source = network(averaged)
+        source = source.module if isinstance(source, AveragedModel) else source
+        try:
+            self.model.load_state_dict(network(source).state_dict())
+        except RuntimeError as error:
+            found = " ".join(str(error).split())
+            raise PlanError(f"averaged: expected a copy of the model that is compressed ({found})") from error
+        self.estimate_levels()
+
+    def _band_of(self, key: str) -> TrainedBand:
+        name = key.rpartition(" ")[0]
+        return next(band for band in self.bands if band.name == name)
 
     # -- hooks --
 
@@ -246,7 +312,7 @@ class Session:
             if parameter not in self._latents:
                 kept = self._buffer(parameter)
                 self._latents[parameter] = kept.copy_(parameter)
-            band.codebook.snap_(band.weight())
+            band.here().snap_(band.weight())
 
     def _buffer(self, parameter: nn.Parameter) -> Tensor:
         if parameter not in self._buffers:
@@ -261,7 +327,7 @@ class Session:
 
     def _latent_rows(self, band: TrainedBand) -> Tensor:
         latent = self._latents.get(band.planned.weight.parameter)
-        return band.weight() if latent is None else band.rows(latent)
+        return band.gathered(band.weight() if latent is None else band.rows(latent))
 
 
 def _saved(codebook: Codebook) -> dict[str, Any]:
@@ -282,6 +348,13 @@ def _parameter_groups(optimizer: Optimizer, bands: list[TrainedBand]) -> dict[nn
                 f"{band.name}: planned, but not among the optimizer's parameters; add it or leave it out of the plan"
             )
     return groups
+
+
+def _innermost(optimizer: Optimizer | None) -> Optimizer | None:
+    """The optimizer inside those that accelerate and Lightning wrap around it: the one whose hooks are called."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer  # type: ignore[union-attr]
+    return optimizer
 
 
 def _was_skipped(optimizer: Optimizer) -> bool:
