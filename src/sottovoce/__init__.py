@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Session, StraightThrough, compress, linear_qat
     from sottovoce.search import NAS, SensitivityTable, clusters, search_architecture, sensitivity
     from sottovoce.training import CompressionCallback
+    from sottovoce.training.trainer_callback import TrainerCompressionCallback as TrainerCompressionCallback
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,8 @@ _HOMES = {
     "search_architecture": "search",
     "sensitivity": "search",
     "CompressionCallback": "training",
+    # Not in __all__: a star import must not want transformers.
+    "TrainerCompressionCallback": "training.trainer_callback",
 }
 
 __all__ = [
@@ -72,4 +75,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *_HOMES})

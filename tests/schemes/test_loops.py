@@ -1,4 +1,4 @@
-"""The session beside loops as people write them: accumulation, autocast, compiled models, averages, groups, resuming."""
+"""The session beside loops as people write them: accumulation, autocast, compiled models, averages, resuming."""
 
 from __future__ import annotations
 

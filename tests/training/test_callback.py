@@ -8,6 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -130,3 +131,12 @@ def test_what_cannot_be_compressed_is_refused(tmp_path: Path) -> None:
     callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), sv.PTQ())
     with pytest.raises(PlanError, match="max_steps"):
         trainer(tmp_path, callback).fit(module, DataLoader(Endless(), batch_size=None))
+
+
+def test_lightnings_averages_are_refused(tmp_path: Path) -> None:
+    module = Regression()
+    callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), sv.StraightThrough())
+    runner = trainer(tmp_path, callback)
+    runner.callbacks.append(EMAWeightAveraging())  # type: ignore[attr-defined]
+    with pytest.raises(PlanError, match=r"EMAWeightAveraging beside compression .*on_latents"):
+        runner.fit(module, loader())

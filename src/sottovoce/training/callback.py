@@ -7,6 +7,9 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.optim import Optimizer
 
@@ -20,7 +23,8 @@ class CompressionCallback(pl.Callback):
 
     After ``trainer.fit`` call ``callback.session.finish()`` for the packed model. Checkpoints hold latent weights and
     the session's state, so a run resumes where it stopped. The scheme's penalty, if it has one, is added to the
-    gradients before they are clipped. One optimizer only. ``first_step``: optimizer steps that were already taken in
+    gradients before they are clipped. One optimizer only; Lightning's WeightAveraging is refused, for it would average
+    quantized weights and write over the latents. ``first_step``: optimizer steps that were already taken in
     the checkpoint from which training goes on; schedules are shares of the steps after it.
     """
 
@@ -42,11 +46,24 @@ class CompressionCallback(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if len(trainer.optimizers) != 1:
             raise PlanError(f"compression hooks one optimizer, found {len(trainer.optimizers)}")
+        averaging = next((c for c in trainer.callbacks if isinstance(c, WeightAveraging)), None)  # type: ignore[attr-defined]
+        if averaging is not None:
+            raise PlanError(
+                f"{type(averaging).__name__} beside compression would average quantized weights; leave it out, or "
+                "average in a loop of your own, inside session.on_latents()"
+            )
         model = self._model(pl_module)
         steps = trainer.estimated_stepping_batches - self.first_step
         if not 0 < steps < math.inf:
             raise PlanError("schedules are shares of a run: this loader has no length, so give the Trainer max_steps")
-        self._session = compress(model, self.plan, self.scheme, optimizer=trainer.optimizers[0], total_steps=int(steps))
+        self._session = compress(
+            model,
+            self.plan,
+            self.scheme,
+            optimizer=trainer.optimizers[0],
+            total_steps=int(steps),
+            processes=dist.group.WORLD if isinstance(trainer.strategy, DDPStrategy) else None,
+        )
         if self._saved is not None:
             self._session.load_state_dict(self._saved)
 
