@@ -73,6 +73,19 @@ def test_forward_sees_quantized_weights_and_checkpoints_hold_latents(
     assert plan_name.endswith("0.weight")
 
 
+@pytest.mark.parametrize("options", [{"accumulate_grad_batches": 2}, {"precision": "bf16-mixed"}])
+def test_accumulation_and_mixed_precision(tmp_path: Path, options: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    module = Regression()
+    callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), sv.StraightThrough())
+    trainer(tmp_path, callback, **options).fit(module, loader())
+    parts = options.get("accumulate_grad_batches", 1)
+    assert callback.session.step == callback.session.total_steps == 24 // parts
+    assert max(module.seen[parts:]) <= 4 < module.seen[0]
+    packed = callback.session.finish()
+    assert torch.equal(torch.from_numpy(packed.decode("net.0.weight")), module.net[0].weight.data)
+
+
 class StopAfter(pl.Callback):
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch

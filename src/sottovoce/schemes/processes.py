@@ -6,7 +6,6 @@ rows that are here, and whatever needs all rows (levels, codes) gathers them fir
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
@@ -116,10 +115,11 @@ def reshard(model: nn.Module) -> None:
     Raises PlanError for FSDP1, whose flat parameters have no rows.
     """
     for name, module in model.named_modules():
-        if type(module).__name__ == "FullyShardedDataParallel":
+        kinds = {kind.__name__ for kind in type(module).__mro__}  # by name, because importing them takes seconds
+        if "FullyShardedDataParallel" in kinds:
             raise PlanError(
                 f"{name or 'model'}: FullyShardedDataParallel flattens weights into vectors; shard with "
                 "torch.distributed.fsdp.fully_shard, which keeps them"
             )
-        with suppress(AttributeError):
+        if "FSDPModule" in kinds:
             cast(Any, module).reshard()

@@ -23,7 +23,7 @@ from sottovoce.errors import PlanError
 from sottovoce.packed import PackedModel
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.plan import BitPlan
-from sottovoce.quant.weights import network
+from sottovoce.quant.weights import network, plain_name
 from sottovoce.schemes.bands import TrainedBand, estimate, pools
 from sottovoce.schemes.packing import pack_model
 from sottovoce.schemes.processes import gathered, local, processes_of, reshard
@@ -201,7 +201,7 @@ class Session:
         """The latent weights of a parameter whose quantized ones are in place, by name; None where they are the
         same."""
         for band in self.bands:
-            if name in (band.planned.weight.name, *band.planned.weight.aliases):
+            if plain_name(name) in (band.planned.weight.name, *band.planned.weight.aliases):
                 return self._latents.get(band.planned.weight.parameter)
         return None
 
@@ -236,6 +236,7 @@ class Session:
             old, new = state["plan"].splitlines(), self.plan.to_json().splitlines()
             changed = next((b or a for a, b in zip_longest(old, new) if a != b), "")
             raise PlanError(f"session state is of another plan; the first line that differs is {changed.strip()}")
+        reshard(self.model)
         self._release()
         self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
         device = self.bands[0].weight().device
