@@ -47,7 +47,7 @@ def main() -> None:
     args = options(__doc__ or "")
     data, epochs = digits(args.data, args.quick), 2 if args.quick else 12
     model = new_model()
-    train(model, data, epochs, 2e-3, [])
+    train(model, data, 2 * epochs, 2e-3, [])
     before, uncompressed = error_rate(model, data), write_float(model, args.out)
 
     callback = sv.TrainerCompressionCallback(sv.BitPlan.uniform(model, bits=4), sv.S8BQAT())
