@@ -18,9 +18,11 @@ from sottovoce.decoding.nbest_files import read_nbest
 from sottovoce.evaluation.hypotheses import read_hypotheses
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import total
+from sottovoce.ngram import Vocabulary as NgramVocabulary
+from sottovoce.ngram import save_ngram, train_kneser_ney
 from sottovoce.runtime import Recognizer
 from sottovoce.training.config import parse_recipe
-from sottovoce.training.scoring import nbest_split
+from sottovoce.training.scoring import nbest_split, transcribe_split
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from blank_model import blank_model
@@ -129,9 +131,34 @@ def test_a_texts_score_sums_over_the_tokens_that_spell_it(run_folder: Path, tone
     assert [found[0] for found in results] == recognizer.transcribe_batch([u.features for u in utterances])
 
 
+def test_a_language_model_in_the_search_changes_what_is_heard(
+    evaluate, run_folder: Path, tones: Path, tmp_path: Path
+) -> None:
+    lm, heard = tmp_path / "lm.arpa", tmp_path / "heard.jsonl"
+    vocabulary = NgramVocabulary.of(["do", "re", "mi", "fa"])
+    sentences = vocabulary.encode([["fa", "re"]] * 6 + [["fa", "re", "mi"], ["re", "do"]])
+    save_ngram(lm, train_kneser_ney(sentences, vocabulary, 2)[0])
+    options = ("--method", "beam", "--lm", lm, "--lm-weight", 2, "--internal-lm-weight", 0.25)
+    code, out, _ = evaluate(run_folder, *options, "--hypotheses", heard, "--json")
+    found = json.loads(out)
+    assert code == 0 and (found["lm"], found["lm_weight"], found["internal_lm_weight"]) == (str(lm), 2, 0.25)
+    plain = transcribe_split(run_folder / "model.safetensors", tones, "dev", method="beam", blank_penalty=2.5)
+    fused = transcribe_split(
+        run_folder / "model.safetensors", tones, "dev",
+        method="beam", blank_penalty=2.5, lm=lm, lm_weight=2.0, internal_lm_weight=0.25,
+    )  # fmt: skip
+    assert read_hypotheses(heard) == fused != plain
+    assert "language model's weight 2;" in evaluate(run_folder, *options)[1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--lm", "lm.arpa"), "a language model needs a beam search"),
+        (("--method", "beam", "--lm", "nowhere.arpa"), "nowhere.arpa"),
+        (("--internal-lm-weight", "0.5"), "expected --lm"),
+        (("--method", "beam", "--lm", "lm.arpa", "--nbest-out", "n.jsonl"), "does not go with --lm"),
+        (("--blank-penalties", "0,1", "--method", "beam", "--lm", "lm.arpa"), "does not go with --lm"),
         (("--nbest-out", "n.jsonl"), "a greedy search has one transcript: expected --method beam"),
         (("--blank-penalties", "0,1", "--nbest-out", "n.jsonl"), "does not go with --nbest-out"),
         (("--nbest-out", "nowhere/n.jsonl", "--method", "beam"), "there is no such folder"),

@@ -23,7 +23,7 @@ from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
 from sottovoce.training.config import Recipe, RnntRecipe
 from sottovoce.training.run import Run
-from sottovoce.training.scoring import nbest_split, transcribe_split
+from sottovoce.training.scoring import SearchOptions, nbest_split, transcribe_split
 
 
 def evaluate(
@@ -44,6 +44,14 @@ def evaluate(
     blank_penalties: Annotated[
         str | None, typer.Option(help="Values to try, commas between; tells which is best. Not on test.")
     ] = None,
+    lm: Annotated[
+        Path | None,
+        typer.Option(help="Of a recognizer with --method beam: a language model's file or run folder, n-grams too."),
+    ] = None,
+    lm_weight: Annotated[float, typer.Option(min=0, help="Factor of its log-probabilities.")] = 0.3,
+    internal_lm_weight: Annotated[
+        float, typer.Option(min=0, help="Factor of the recognizer's internal language model, which is taken off.")
+    ] = 0.0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     hypotheses: Annotated[Path | None, typer.Option(help="Write the hypotheses to this .jsonl file.")] = None,
     nbest_out: Annotated[
@@ -79,6 +87,8 @@ def evaluate(
         sottovoce evaluate runs/fsdd --data fsdd-data --split dev --blank-penalties 0,0.5,1,1.5,2
 
         sottovoce evaluate runs/swda-synth --split dev --method beam --beam 32 --nbest-out dev.jsonl
+
+        sottovoce evaluate runs/swda-synth --split dev --method beam --lm runs/lm --lm-weight 0.2
     """
     check_folder(hypotheses, scores, nbest_out)
     file, own_data, recipe = _opened(model)
@@ -86,7 +96,7 @@ def evaluate(
     if data is None:
         raise ConfigError(f"{model}: expected --data, the folder of data to run it on")
     if is_language_model(load_model(file).architecture):
-        _check_lm(method, beam, blank_penalty, blank_penalties, hypotheses, nbest_out)
+        _check_lm(method, beam, blank_penalty, blank_penalties, lm, hypotheses, nbest_out)
         if weight is not None and ngram is None:
             raise ConfigError("--weight is the share in a mixture: expected --ngram beside it")
         found = perplexity_figures(
@@ -105,9 +115,10 @@ def evaluate(
         if value is not None:
             raise ConfigError(f"{name} is for language models; {file} is a recognizer")
     split = split or "test"
+    _check_fusion(method, lm, internal_lm_weight)
     frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else 0.0
     if blank_penalties is not None:
-        _check_tuning(split, blank_penalty, hypotheses, nbest_out)
+        _check_tuning(split, blank_penalty, lm, hypotheses, nbest_out)
         values = parse_penalties(blank_penalties)
         tuned = tune_blank_penalty(
             file,
@@ -122,38 +133,25 @@ def evaluate(
         _show(_table_json(tuned) if as_json else _table(split, tuned))
         return
     penalty = frozen if blank_penalty is None else blank_penalty
+    search: SearchOptions = {
+        "method": method, "beam": beam, "arithmetic": arithmetic, "blank_penalty": penalty, "num_threads": threads,
+        "lm": lm, "lm_weight": lm_weight, "internal_lm_weight": internal_lm_weight,
+    }  # fmt: skip
     if nbest_out is not None:
-        if method != "beam":
-            raise ConfigError("--nbest-out: a greedy search has one transcript: expected --method beam")
-        lists = nbest_split(
-            file,
-            data,
-            split,
-            beam=beam,
-            arithmetic=arithmetic,
-            blank_penalty=penalty,
-            num_threads=threads,
-        )
+        _check_nbest(method, lm)
+        lists = nbest_split(file, data, split, **search)
         write_nbest(nbest_out, lists)
         transcribed = [Hypothesis(x.id, x.best.text, x.speaker, x.recording, x.reference) for x in lists]
     else:
-        transcribed = transcribe_split(
-            file,
-            data,
-            split,
-            arithmetic=arithmetic,
-            method=method,
-            beam=beam,
-            blank_penalty=penalty,
-            num_threads=threads,
-        )
+        transcribed = transcribe_split(file, data, split, **search)
     if hypotheses is not None:
         write_hypotheses(hypotheses, transcribed)
     scored = score_hypotheses(transcribed)
     sizes = file_sizes(file)
     interval = wer_interval(scored, *clusters_of(transcribed))
+    fusion = {} if lm is None else {"lm": str(lm), "lm_weight": lm_weight, "internal_lm_weight": internal_lm_weight}
     figures = {
-        **_counts(total(scored)), "blank_penalty": penalty, "ci95": list(interval),
+        **_counts(total(scored)), "blank_penalty": penalty, **fusion, "ci95": list(interval),
         "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes,
     }  # fmt: skip
     _show(json.dumps(figures) if as_json else _sentence(split, figures))
@@ -174,6 +172,7 @@ def _check_lm(
     beam: int,
     blank_penalty: float | None,
     blank_penalties: str | None,
+    lm: Path | None,
     hypotheses: Path | None,
     nbest_out: Path | None,
 ) -> None:
@@ -182,6 +181,7 @@ def _check_lm(
         ("--beam", beam != 4),
         ("--blank-penalty", blank_penalty is not None),
         ("--blank-penalties", blank_penalties is not None),
+        ("--lm", lm is not None),
         ("--hypotheses", hypotheses is not None),
         ("--nbest-out", nbest_out is not None),
     )
@@ -190,10 +190,28 @@ def _check_lm(
             raise ConfigError(f"{name} is for recognizers; this file is a language model")
 
 
-def _check_tuning(split: str, blank_penalty: float | None, hypotheses: Path | None, nbest_out: Path | None) -> None:
+def _check_fusion(method: Method, lm: Path | None, internal_lm_weight: float) -> None:
+    if lm is not None and method != "beam":
+        raise ConfigError("--lm: a language model needs a beam search: expected --method beam")
+    if lm is None and internal_lm_weight:
+        raise ConfigError("--internal-lm-weight: expected --lm, a language model in the place of the internal one")
+
+
+def _check_nbest(method: Method, lm: Path | None) -> None:
+    if method != "beam":
+        raise ConfigError("--nbest-out: a greedy search has one transcript: expected --method beam")
+    if lm is not None:
+        raise ConfigError("--nbest-out keeps acoustic scores, for 'rescore': it does not go with --lm")
+
+
+def _check_tuning(
+    split: str, blank_penalty: float | None, lm: Path | None, hypotheses: Path | None, nbest_out: Path | None
+) -> None:
     if split == "test":
         raise ConfigError("--blank-penalties chooses a value, which a test set must not: expected --split dev")
-    given = (("--blank-penalty", blank_penalty), ("--hypotheses", hypotheses), ("--nbest-out", nbest_out))
+    given = (
+        ("--blank-penalty", blank_penalty), ("--lm", lm), ("--hypotheses", hypotheses), ("--nbest-out", nbest_out),
+    )  # fmt: skip
     for name, value in given:
         if value is not None:
             raise ConfigError(f"--blank-penalties tries several values: it does not go with {name}")
@@ -209,6 +227,7 @@ def _counts(counts: WordErrors) -> dict[str, Any]:
 def _sentence(split: str, f: dict[str, Any]) -> str:
     low, high = f["ci95"]
     decoded = f", blank penalty {f['blank_penalty']:g}" if f["blank_penalty"] else ""
+    decoded += f", language model's weight {f['lm_weight']:g}" if "lm" in f else ""
     return f"{split}: WER {f['wer']:.2f} % [{low:.2f}, {high:.2f}], {_errors(f)}{decoded}; {f['model_bytes']:,} bytes"
 
 

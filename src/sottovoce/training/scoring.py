@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -22,29 +23,25 @@ from sottovoce.runtime import ModelInput, Recognizer, Result
 from sottovoce.runtime.rules import Arithmetic
 
 
-def transcribe_split(
-    model: Path,
-    data: Path,
-    split: str,
-    *,
-    arithmetic: Arithmetic = "int8",
-    method: Method = "greedy",
-    beam: int = 4,
-    blank_penalty: float = 0.0,
-    num_threads: int = 1,
-) -> list[Hypothesis]:
+class SearchOptions(TypedDict, total=False):
+    """Keywords of ``Recognizer`` that decide what is heard."""
+
+    method: Method
+    beam: int
+    arithmetic: Arithmetic
+    blank_penalty: float
+    lm: Path | None
+    lm_weight: float
+    internal_lm_weight: float
+    num_threads: int
+
+
+def transcribe_split(model: Path, data: Path, split: str, **options: Unpack[SearchOptions]) -> list[Hypothesis]:
     """Hypotheses of the runtime for one split of prepared data, with references and speakers.
 
     Raises FormatError for a file that cannot run, DataError for data that cannot be used.
     """
-    recognizer = Recognizer(
-        model,
-        method=method,
-        beam=beam,
-        arithmetic=arithmetic,
-        blank_penalty=blank_penalty,
-        num_threads=num_threads,
-    )
+    recognizer = Recognizer(model, **options)
     utterances = split_utterances(data, split, recognizer.input)
     results = recognizer.transcribe_batch([u.features for u in utterances])
     return [
@@ -53,16 +50,7 @@ def transcribe_split(
     ]
 
 
-def nbest_split(
-    model: Path,
-    data: Path,
-    split: str,
-    *,
-    beam: int,
-    arithmetic: Arithmetic = "int8",
-    blank_penalty: float = 0.0,
-    num_threads: int = 1,
-) -> list[NBestList]:
+def nbest_split(model: Path, data: Path, split: str, **options: Unpack[SearchOptions]) -> list[NBestList]:
     """n-best lists of the runtime's beam search for one split, with references, speakers and recordings, in the order
     of the ids: that in which things were said, where a corpus has conversations.
 
@@ -70,14 +58,8 @@ def nbest_split(
     spell it among those that the beam kept, so that no text stands in a list twice. Raises FormatError for a file that
     cannot run, DataError for data that cannot be used.
     """
-    recognizer = Recognizer(
-        model,
-        method="beam",
-        beam=beam,
-        arithmetic=arithmetic,
-        blank_penalty=blank_penalty,
-        num_threads=num_threads,
-    )
+    search: SearchOptions = {**options, "method": "beam"}
+    recognizer = Recognizer(model, **search)
     utterances = split_utterances(data, split, recognizer.input)
     found = recognizer.nbest_batch([u.features for u in utterances])
     return [
