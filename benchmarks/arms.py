@@ -137,13 +137,13 @@ def run_arm(place: Place[Corpus], arm: Arm, split: str) -> tuple[dict[str, Any],
     job = _job(place, arm)
     model = carry_out(job)
     found = _hypotheses(job, split, job.recipe.decoding.blank_penalty)
-    figures = _counts(found) | {"loss_per_token": loss_per_token(model, place.data, split)}
+    figures = counts_of(found) | {"loss_per_token": loss_per_token(model, place.data, split)}
     sizes = file_sizes(model)
     figures |= {"model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes}
     if arm.name == CONTROL:
         figures["speakers"] = [h.speaker for h in found]
         figures["words_each"] = [s.errors.words for s in score_hypotheses(found)]
-        figures["without_blank_penalty"] = _counts(_hypotheses(job, split, 0.0))
+        figures["without_blank_penalty"] = counts_of(_hypotheses(job, split, 0.0))
     else:
         paired = _hypotheses(control, split, job.recipe.decoding.blank_penalty)
         texts = ({h.id: h.text for h in hypotheses} for hypotheses in (found, paired))
@@ -160,7 +160,8 @@ def _hypotheses(job: Job, split: str, penalty: float) -> list[Hypothesis]:
     return scored_once(Run(job.folder).model, job.data, split, job.folder / f"{split}.jsonl", blank_penalty=penalty)
 
 
-def _counts(found: list[Hypothesis]) -> dict[str, Any]:
+def counts_of(found: list[Hypothesis]) -> dict[str, Any]:
+    """Word errors of all utterances, and of each."""
     scored = score_hypotheses(found)
     counts = total(scored)
     return {

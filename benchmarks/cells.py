@@ -105,6 +105,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     _console().print(table)
 
 
+def print_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """The same in Markdown."""
+    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(str(value) for value in row)} |")
+
+
 def _console() -> Console:
     """The terminal's width on a terminal; in a file or a pipe, wide enough that no row wraps."""
     return Console(width=None if sys.stdout.isatty() else 140)

@@ -178,11 +178,11 @@ def train_base(place: Place[Model]) -> None:
     """Train in 32 bits, one thread; and the n-gram model of the same training text."""
     recipe = place.recipe().model_copy(update={"compression": CompressionConfig()})  # rows have their own
     train(recipe, place.data, place.base.folder, threads=1, progress=False)
-    file = _ngram_file(place)
+    file = ngram_file(place)
     if not file.exists():
         vocabulary = read_vocabulary(place.base.tokenizer.read_bytes())
         words = Vocabulary.of(vocabulary.entries)  # type: ignore[attr-defined]
-        sentences = words.encode([s.split() for s in _corpus(place).sentences("train")])
+        sentences = words.encode([s.split() for s in corpus_of(place).sentences("train")])
         save_ngram(file, train_kneser_ney(sentences, words, ORDER)[0])
 
 
@@ -216,6 +216,12 @@ def make(place: Place[Model], plan: Plan, row: Row) -> tuple[Path, dict[str, Any
 def folder_of(place: Place[Model], row: Row) -> Path:
     """Where the row's file is made: named by what decides it, whatever it is scored on."""
     return place.folder / "arms" / f"{row.scheme}-{config_hash(cell_config(place, row, 'any'))}"
+
+
+def made(place: Place[Model], row: Row) -> Path | None:
+    """The row's packed file, if it is there."""
+    file = place.base.model if row.scheme is None else Run(folder_of(place, row)).model
+    return file if file.exists() else None
 
 
 def choose(place: Place[Model], plan: Plan, row: Row) -> tuple[BitPlan, dict[str, Any]]:
@@ -297,10 +303,10 @@ def _assembled(place: Place[Model], plan: Plan, row: Row, chosen: BitPlan) -> Pa
 def measure(place: Place[Model], model: Path, split: str) -> dict[str, Any]:
     """Perplexity of a packed file, alone and mixed with the n-gram model at the weight that is best on dev, and its
     sizes; nats and words of each conversation, for what is paired."""
-    corpus = _corpus(place)
+    corpus = corpus_of(place)
     packed = load_model(model)
     vocabulary = read_vocabulary(packed.tokenizer or b"")
-    ngram = load_ngram(_ngram_file(place))
+    ngram = load_ngram(ngram_file(place))
     scores, beside = {}, {}
     for name in {"dev", split}:
         scores[name] = score_split(model, corpus, name)
@@ -346,9 +352,10 @@ def _opened(data: Path, settings: str) -> TextCorpus:
     return open_text(data, json.loads(settings))
 
 
-def _corpus(place: Place[Model]) -> TextCorpus:
+def corpus_of(place: Place[Model]) -> TextCorpus:
     return _opened(place.data, json.dumps(place.recipe().corpus))
 
 
-def _ngram_file(place: Place[Model]) -> Path:
+def ngram_file(place: Place[Model]) -> Path:
+    """The n-gram model of the training text, which ``train_base`` leaves."""
     return place.work / f"{ORDER}-gram-{config_hash(place.recipe().corpus)}.safetensors"

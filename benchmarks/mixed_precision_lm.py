@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, Result, print_machine, print_table
+from cells import Cells, Result, print_machine, print_markdown, print_table
 from lm_arms import Model, Plan, Row, cell_config, load_plan, tasks_of, train_base
 from places import Place
 
@@ -90,14 +90,14 @@ def table(results: Results, rows: Sequence[Row]) -> list[list[str]]:
                 f"{ratio:.2f}",
                 " ".join(f"{value:.2f}" for value in results.all(row, "perplexity")),
                 " ".join(f"{value:.2f}" for value in results.all(row, "mixed")),
-                _sentence(results.judged(row, "nats", margins[0])),
-                _sentence(results.judged(row, "mixed_nats", margins[1])),
+                verdict_sentence(results.judged(row, "nats", margins[0])),
+                verdict_sentence(results.judged(row, "mixed_nats", margins[1])),
             ]
         )
     return lines
 
 
-def _sentence(found: Verdict | None) -> str:
+def verdict_sentence(found: Verdict | None) -> str:
     if found is None:
         return ""
     difference, upper, margin = (100 * x for x in (found.relative_difference, found.upper, found.margin))
@@ -198,7 +198,7 @@ def show(plan: Plan, name: str, cells: Cells, options: argparse.Namespace) -> No
     """The tables of what is there for one model."""
     results = Results(cells, places_of(plan, name, options), plan, options.split)
     rows = rows_of(plan, name, options)
-    emit = _markdown if options.markdown else print_table
+    emit = print_markdown if options.markdown else print_table
     for group, members in groupby(rows, lambda row: row.group):
         lines = table(results, list(members))
         if lines:
@@ -216,12 +216,6 @@ def _epoch_seconds(results: Results, rows: Sequence[Row]) -> float | None:
     row = next((row for row in rows if row.scheme == "train"), None)
     figures = None if row is None else results.figures(row, 0)
     return None if row is None or figures is None else figures["made_seconds"] / row.epochs
-
-
-def _markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-    for row in rows:
-        print(f"| {' | '.join(str(value) for value in row)} |")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from sottovoce.evaluation import (
     relative_difference,
     relative_perplexity_difference,
     relative_wer_difference,
+    share_of_gain_kept,
     wer_interval,
 )
 from sottovoce.evaluation import bootstrap as bootstrap_module
@@ -148,3 +149,28 @@ def test_perplexity() -> None:
     assert difference.draws == pytest.approx(np.full(len(difference.draws), 0.02))
     seeds = relative_perplexity_difference([control, control * 1.1], [control, control * 1.1], tokens, np.arange(4))
     assert np.allclose(seeds.draws, 0.0)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20)
+def test_the_share_of_a_gain_is_that_of_each_draw(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    without, control, system = (rng.integers(low, low + 6, (2, 15)) for low in (6, 0, 1))
+    clusters = np.arange(15) // 2
+    found = share_of_gain_kept(without, control, system, clusters, draws=200, seed=seed)
+    lost = relative_difference(control, system, clusters, draws=200, seed=seed)
+    gained = relative_difference(control, without, clusters, draws=200, seed=seed)
+    good = np.isfinite(gained.draws) & (gained.draws > 0)
+    assert found.estimate == pytest.approx(1 - lost.estimate / gained.estimate)
+    np.testing.assert_allclose(found.draws[good], 1 - lost.draws[good] / gained.draws[good])
+    low, high = found.interval()
+    assert low <= np.median(found.draws) <= high
+
+
+def test_draws_without_a_gain_make_the_interval_unbounded() -> None:
+    clusters = np.arange(10)
+    control = [1] * 9 + [20]
+    found = share_of_gain_kept([3] * 10, control, control, clusters, draws=1000)
+    assert found.estimate == 1.0 and np.isnan(found.draws).mean() > 0.025
+    assert found.interval() == (-math.inf, math.inf)
+    assert share_of_gain_kept([1] * 10, [1] * 10, control, clusters, draws=10).estimate is None

@@ -6,11 +6,13 @@ exported here, they would hide their modules.
 
 from sottovoce.evaluation.bootstrap import (
     RelativeDifference,
+    ShareKept,
     cluster_ids,
     perplexity_interval,
     relative_difference,
     relative_perplexity_difference,
     relative_wer_difference,
+    share_of_gain_kept,
     wer_interval,
 )
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
@@ -37,6 +39,7 @@ __all__ = [
     "RelativeDifference",
     "ScoredUtterance",
     "SentenceScore",
+    "ShareKept",
     "Verdict",
     "WordErrors",
     "align",
@@ -57,6 +60,7 @@ __all__ = [
     "score",
     "segment_errors",
     "segment_losses",
+    "share_of_gain_kept",
     "summarize",
     "total",
     "verdict",

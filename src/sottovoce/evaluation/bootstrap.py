@@ -46,6 +46,21 @@ class RelativeDifference:
         return _order_statistic(self.draws, confidence, math.ceil)
 
 
+@dataclass(frozen=True, eq=False)
+class ShareKept:
+    """(without - system) / (without - control): the estimate, None where the control gained nothing, and float64 (B,)
+    bootstrap draws of it, NaN where it gained nothing in a draw."""
+
+    estimate: float | None
+    draws: Floats
+
+    def interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Two-sided; a draw without a gain says nothing and stands at both ends: many of them make an end infinite."""
+        tail = (1 - confidence) / 2
+        least, most = (np.where(np.isnan(self.draws), end, self.draws) for end in (-math.inf, math.inf))
+        return _order_statistic(least, tail, math.floor), _order_statistic(most, 1 - tail, math.ceil)
+
+
 def cluster_ids(
     ids: Sequence[str], speakers: Mapping[str, str] | None = None, recordings: Mapping[str, str] | None = None
 ) -> Integers:
@@ -164,6 +179,22 @@ def relative_difference(
     """
     means = _paired_means(control, system, clusters, draws, seed)
     return _difference(means, lambda left, right: _ratio(right - left, left))
+
+
+def share_of_gain_kept(
+    without: ArrayLike, control: ArrayLike, system: ArrayLike, clusters: Integers, *, draws: int = DRAWS, seed: int = 0
+) -> ShareKept:
+    """How much of what the control gains over errors ``without`` it the system still gains; all errors (S, N), as in
+    ``relative_difference``, and drawn alike for all three.
+
+    Raises DataError for fewer than two clusters.
+    """
+    # The same seed of the generator draws the same clusters and seeds in both.
+    before, after = _paired_means(without, control, clusters, draws, seed)
+    gain, kept = before - after, before - _paired_means(control, system, clusters, draws, seed)[1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = np.where(gain > 0, kept / gain, np.nan)
+    return ShareKept(None if gain[0] <= 0 else float(shares[0]), shares[1:])
 
 
 def relative_perplexity_difference(
