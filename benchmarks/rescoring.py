@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 import rescoring_arms
 from cells import Cells, Result, print_machine, print_markdown, print_table
-from lm_arms import Model, train_base
+from lm_arms import Model, ngram_file, train_base
 from mixed_precision_lm import verdict_sentence
 from numpy.typing import NDArray
 from places import Place
@@ -190,7 +190,7 @@ def _share(results: Results, row: Row, before: str) -> str:
 
 
 def _interval(ends: tuple[float, ...]) -> str:
-    return "[" + ", ".join(f"{x:.2f}" if math.isfinite(x) else "unbounded" for x in ends) + "]"
+    return "[" + ", ".join(f"{x:.2f}" if math.isfinite(x) else ("∞" if x > 0 else "-∞") for x in ends) + "]"
 
 
 def show(results: Results, model: str, emit: Any) -> None:
@@ -207,7 +207,7 @@ def show(results: Results, model: str, emit: Any) -> None:
 
 def title(lists: Lists) -> str:
     if lists.quick is not None:
-        return "QUICK CHECK, a confusion channel's lists of some dev utterances, language models after one epoch"
+        return "QUICK CHECK, a confusion channel's lists of some dev utterances, no speech and no figures"
     what = {SPEECH: "swda-synth", CONFUSIONS: "a confusion channel's lists, no speech"}[lists.kind]
     return f"{what}, {lists.split}" + (" (weights were found on these same lists)" if lists.split == "dev" else "")
 
@@ -254,12 +254,7 @@ def main() -> None:
         raise SystemExit(f"--model {unknown[0]}: expected one of {', '.join(plan.models)}")
     if options.quick:
         plan = plan.reduced()
-    work = options.work / "quick" if options.quick else options.work
-    seeds = range(1 if options.quick else options.seeds)
-    places = {
-        name: tuple(Place(plan.lm.models[name], seed, options.data, work, options.quick) for seed in seeds)
-        for name in names
-    }
+    places = {name: places_of(plan, name, options) for name in names}
     lists = lists_of(plan, next(iter(places.values()))[0], options)
     cells = Cells(options.results)
     if not options.table:
@@ -271,6 +266,16 @@ def main() -> None:
         show(results, results.places[0].source.name, emit)
 
 
+def places_of(plan: Plan, name: str, options: argparse.Namespace) -> tuple[Place[Model], ...]:
+    """Where the language models are; for a quick check without them, where some are made in one epoch."""
+    model = plan.lm.models[name]
+    found = tuple(Place(model, seed, options.data, options.work) for seed in range(options.seeds))
+    if not options.quick:
+        return found
+    made = found[0].base.model.exists() and ngram_file(found[0]).exists()
+    return found[:1] if made else (Place(model, 0, options.data, options.work / "quick", quick=True),)
+
+
 def lists_of(plan: Plan, text: Place[Model], options: argparse.Namespace) -> Lists:
     if options.quick:
         return Lists(CONFUSIONS, {}, "scored", text, options.out / "quick", quick=plan.quick)
@@ -280,8 +285,8 @@ def lists_of(plan: Plan, text: Place[Model], options: argparse.Namespace) -> Lis
 def run(cells: Cells, wanted: Sequence[Cell], plan: Plan, options: argparse.Namespace) -> None:
     """Do what is still to be done, and keep each cell as it comes."""
     tasks = {task.name: task for task in tasks_of(cells, wanted, options.ready)}
-    hours = sum(expected_hours(task, plan) for task in tasks.values()) * (0.1 if options.quick else 1)
-    print(f"estimated: {hours:.1f} CPU hours, {len(tasks)} tasks", flush=True)
+    hours = sum(expected_hours(task, plan) for task in tasks.values()) * (0.2 if options.quick else 1)
+    print(f"estimated: {hours:.2f} CPU hours, {len(tasks)} tasks", flush=True)
     print_machine()
     first = wanted[0]
     for name, result in run_tasks(list(tasks.values()), options.workers):
