@@ -30,7 +30,7 @@ from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.wer import count_errors
 from sottovoce.packed import file_sizes
 from sottovoce.runtime.language_models import read_language_model
-from sottovoce.training.run import Run
+from sottovoce.training.run import Run, file_hash
 from sottovoce.training.scoring import nbest_split
 from sottovoce.training.workers import Task
 
@@ -241,15 +241,26 @@ def _language_model(cell: Cell) -> Iterator[Task]:
 def make_lists(lists: Lists) -> None:
     """Both files of lists; the recognizer is trained, or the confusion channel heard, where they are missing."""
     make = _halve if lists.quick is not None else _decode if lists.speaks else _confuse
+    if lists.speaks:
+        _check_recognizer(lists)
     for split in dict.fromkeys(("dev", lists.split)):
         if not lists.file(split).exists():
             lists.file(split).parent.mkdir(parents=True, exist_ok=True)
             make(lists, split)
 
 
-def _decode(lists: Lists, split: str) -> None:
+def _check_recognizer(lists: Lists) -> None:
+    """Train it where none is named. Raises SystemExit if the lists that are there are another one's."""
     if lists.recognizer is None:
         arms.train_base(lists.base)
+    mark, own = lists.file("dev").with_name("recognizer"), file_hash(Run(lists.run).model)
+    if mark.exists() and mark.read_text() != own:
+        raise SystemExit(f"{mark.parent}: the lists there are those of another recognizer: give another --out")
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(own)
+
+
+def _decode(lists: Lists, split: str) -> None:
     run, recipe, data = Run.open(lists.run)
     if recipe.digest() != lists.base.recipe().digest():
         raise SystemExit(
@@ -333,9 +344,11 @@ def _rescored(cell: Cell) -> dict[str, Any]:
         write_mixture(cell.weights, passes.mixture, tuned)
     path = cell.lists.file(cell.lists.split)
     rescored, found = passes.run(path, passes.reading.read(path), None)
+    if found["skipped"]:
+        raise SystemExit(f"{path}: expected every list to be scored, found {found['skipped']} that could not be")
     heard = [Hypothesis(x.id, " ".join(x.second), x.speaker, x.recording, x.reference) for x in rescored]
     write_hypotheses(cell.hypotheses, heard)
-    known = {key: found[key] for key in ("weights", "shares", "known_words", "skipped")}
+    known = {key: found[key] for key in ("weights", "shares", "known_words")}
     return {**sizes, **known, "dev": tuned}
 
 

@@ -201,3 +201,15 @@ def test_the_first_pass_counts_its_lists(plan: Plan, tmp_path: Path, monkeypatch
     assert (config, seed, found["errors"], found["words_each"]) == (cell.config, 0, [1, 1], [3, 3])
     assert found["conversations"] == ["c0", "c1"] and found["oracle_errors"] == 0 and found["dev"]["errors"] == 1
     assert replace(cell, mixing=NGRAM).compared == {FIRST: cell} and cell.hypotheses.exists()
+
+
+def test_lists_of_another_recognizer_are_refused(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rescoring_arms, "_decode", lambda lists, split: lists.file(split).touch())
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_text(name)
+    lists = Lists(SPEECH, plan.lists[SPEECH], "test", places(plan, tmp_path)[0], tmp_path / "out", tmp_path / "one")
+    make_lists(lists)
+    make_lists(lists)
+    with pytest.raises(SystemExit, match="another recognizer"):
+        make_lists(replace(lists, recognizer=tmp_path / "two"))
