@@ -11,9 +11,9 @@ whose files are missing stay missing). Rows and settings: benchmarks/rescoring.y
 
 Every row is what ``sottovoce rescore`` makes of the lists: the language model interpolated with a 4-gram model in the
 probability domain, by equal shares or by those that are likeliest on dev, then mixed with the acoustic scores by the
-weight and word penalty that an exact line search finds on dev. Differences are paired with the fp32 row of a seed;
-intervals are from a bootstrap over conversations and seeds. The gain is what the fp32 row has fewer errors than the row
-without a neural model (or the first pass), and the share of it that is kept is a row's own gain over that of fp32.
+weight and word penalty that an exact line search finds on dev. Differences are paired with the fp32 row of the same
+seed; intervals are from a bootstrap over conversations and seeds. The gain is what the fp32 row has fewer errors than
+the row without a neural model (or the first pass); a row keeps the share of it that is its own gain over that of fp32.
 Packed files score through the runtime, with int8 activations. Finished cells are not run again.
 """
 
@@ -52,6 +52,7 @@ from rescoring_arms import (
     tasks_of,
 )
 
+from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import (
     ShareKept,
     cluster_ids,
@@ -318,4 +319,7 @@ def record(cells: Cells, first: Cell, result: Result | Any) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except SottovoceError as error:
+        raise SystemExit(f"error: {error}") from error
