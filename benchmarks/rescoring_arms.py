@@ -232,7 +232,9 @@ def _made(cell: Cell) -> str:
 def _language_model(cell: Cell) -> Iterator[Task]:
     """Its training, by the other script's functions, where its file is missing."""
     place, base = cell.place, f"{cell.place.name}: 32-bit training"
-    if cell.mixing != FIRST and not (place.base.model.exists() and lm_arms.ngram_file(place).exists()):
+    wanted = [] if cell.mixing == FIRST else [lm_arms.ngram_file(place)]
+    wanted += [] if cell.arm is None else [place.base.model]
+    if not all(path.exists() for path in wanted):
         yield Task(base, lm_arms.train_base, (place,))
     if cell.arm is not None and cell.arm.scheme is not None and lm_arms.made(place, cell.arm) is None:
         yield Task(_made(cell), lm_arms.make, (place, cell.plan.lm, cell.arm), frozenset({base}))

@@ -176,6 +176,11 @@ def test_what_is_due_is_each_cell_after_those_that_it_is_compared_with(plan: Pla
     wanted = cells_of(found.lists, plan, {"lstm": found.places[:1]})
     assert len({str(cell.config) for cell in wanted}) == len(wanted) == 2 + len(MIXINGS) * len(plan.rows) - 1
     assert all(task.arguments != (wanted[0],) for task in tasks_of(found.cells, wanted, only_ready=True))
+    lm_arms.ngram_file(found.places[0]).parent.mkdir()
+    lm_arms.ngram_file(found.places[0]).touch()
+    again = [task.name for task in tasks_of(Cells(tmp_path / "none.jsonl"), wanted, only_ready=True)]
+    assert again == [rescoring_arms.LISTS, FIRST, NGRAM]  # nothing is trained for the n-gram that is there
+    lm_arms.ngram_file(found.places[0]).unlink()
     names = [task.name for task in tasks_of(found.cells, wanted, only_ready=False)]
     assert len(set(names)) == len(names)
     at = {name: place for place, name in enumerate(names)}
