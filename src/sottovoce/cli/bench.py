@@ -59,7 +59,7 @@ def bench(
         report = device_report(model, device)
         show_device(report, Console())
         if json_file is not None:
-            _write(json_file, report.to_dict())
+            write_figures(json_file, report.to_dict())
         return
     peers = [name.strip() for name in against.split(",")] if against else []
     if peers:
@@ -76,7 +76,7 @@ def bench(
     if beside:
         console.print(_peers_table(beside))
     if json_file is not None:
-        _write(json_file, _figures(found, paths, beside))
+        write_figures(json_file, _figures(found, paths, beside))
 
 
 def _bench_against(model: Path, peers: list[str], threads: int, frames: int) -> list[PeerSpeed]:
@@ -94,7 +94,8 @@ def _figures(found: Bench, paths: list[PathSpeed], beside: list[PeerSpeed]) -> d
     return figures
 
 
-def _write(path: Path, figures: dict[str, Any]) -> None:
+def write_figures(path: Path, figures: dict[str, Any]) -> None:
+    """Write what was measured as JSON. Raises ConfigError where it cannot be."""
     try:
         with replacing(path) as stream:
             stream.write((json.dumps(figures, indent=2) + "\n").encode())

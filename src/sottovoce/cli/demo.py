@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,13 +12,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from sottovoce.cli.bench import write_figures
 from sottovoce.cli.progress import progress_bar
 from sottovoce.data.prepare import prepare
 from sottovoce.errors import ConfigError
+from sottovoce.evaluation.bench import bench
 from sottovoce.evaluation.results import ResultRow
 from sottovoce.training.comparison import compare, default_arms
 from sottovoce.training.config import RnntRecipe, load_rnnt_recipe, shipped_recipes
-from sottovoce.training.run import make_folder
+from sottovoce.training.run import Run, make_folder
 from sottovoce.training.train import train
 
 
@@ -61,9 +64,14 @@ def demo(
             console.print(f"  finished {name}", highlight=False)
 
         rows = compare(recipe, out / "data", base, out, arms, workers=min(2, os.cpu_count() or 1), done=done)
+    with progress_bar(console, "latency") as update:
+        for k, arm in enumerate(arms):
+            _measure_once(Run(out / "arms" / arm.name))
+            update(k + 1, len(arms))
     console.print(results_table(rows, recipe))
     console.print(f"written: {out / 'results.json'}", highlight=False, soft_wrap=True)
     console.print(verdict_line(rows), highlight=False, soft_wrap=True)
+    console.print(f"to see it all on one page: sottovoce report {out}", highlight=False, soft_wrap=True, markup=False)
 
 
 def results_table(rows: list[ResultRow], recipe: RnntRecipe) -> Table:
@@ -101,6 +109,13 @@ def verdict_line(rows: list[ResultRow]) -> str:
         f"gained: {best.bits}-bit S8BQAT keeps {best.wer:.2f} % WER against {control.wer:.2f} % in 32 bits ({judged}), "
         f"in {best.model_bytes / 1e6:.2f} MB instead of {control.fp32_bytes / 1e6:.2f} MB: {ratio:.1f} times smaller."
     )
+
+
+def _measure_once(run: Run) -> None:
+    """Latency of a run's file on this machine, kept in ``bench.json``; one older than the file is made anew."""
+    kept = run.folder / "bench.json"
+    if not kept.exists() or kept.stat().st_mtime_ns < run.model.stat().st_mtime_ns:
+        write_figures(kept, dataclasses.asdict(bench(run.model, frames=200)))
 
 
 def _corpus(data: str) -> tuple[str, Path | None]:

@@ -25,6 +25,7 @@ _COMMANDS = {
     "ngram": ("ngram", "app", "Train, measure and convert n-gram language models."),
     "rescore": ("rescore", "rescore", "Rescore n-best lists or lattices with language models, and show both passes."),
     "compare": ("compare", "compare", "Compare systems by their hypotheses: word errors, intervals, significance."),
+    "report": ("report", "report", "One page about runs: errors, bytes, latency, bits, weights, what was heard."),
     "transcribe": ("transcribe", "transcribe", "Transcribe audio with a model file."),
     "export": ("export", "export", "Write a model for ONNX Runtime or stock sherpa-onnx."),
     "import": ("importing", "import_weights", "Take over a trained model's weights, to compress them."),

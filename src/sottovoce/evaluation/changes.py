@@ -47,24 +47,30 @@ def count_changes(
     return [(change, where[change]) for change, _ in counts.most_common()]
 
 
+def columns(reference: Sequence[str], *hypotheses: Sequence[str]) -> list[tuple[str, ...]]:
+    """Columns of words, one above the other: the reference, then each hypothesis; "" where a side has none."""
+    sides = [_heard(reference, hypothesis) for hypothesis in hypotheses]
+    found: list[tuple[str, ...]] = []
+    for place in range(2 * len(reference) + 1):
+        word = (reference[place // 2],) if place % 2 else ()
+        cells = [word, *(side[place] for side in sides)]
+        for k in range(max(map(len, cells))):
+            found.append(tuple(cell[k] if k < len(cell) else "" for cell in cells))
+    return found
+
+
 def aligned(reference: Sequence[str], first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Columns of words, one above the other: reference, first, second; "" where a side has none, errors in capitals
-    (with a star before what has no capitals)."""
-    left, right = _heard(reference, first), _heard(reference, second)
-    columns: list[tuple[str, str, str]] = []
-    for place, (a, b) in enumerate(zip(left, right, strict=True)):
-        word = reference[place // 2] if place % 2 else ""
-        for k in range(max(len(a), len(b), place % 2)):
-            columns.append((word if k == 0 else "", _marked(word, a[k : k + 1]), _marked(word, b[k : k + 1])))
-    return columns
+    """``columns`` of two hypotheses with errors in capitals (with a star before what has no capitals)."""
+    found = columns(reference, first, second)
+    return [(word, _marked(word, left), _marked(word, right)) for word, left, right in found]
 
 
-def _marked(word: str, heard: tuple[str, ...]) -> str:
+def _marked(word: str, heard: str) -> str:
     if not heard:
         return "***" if word else ""
-    if heard[0] == word:
+    if heard == word:
         return word
-    return heard[0].upper() if heard[0].upper() != heard[0] else f"*{heard[0]}"
+    return heard.upper() if heard.upper() != heard else f"*{heard}"
 
 
 def _heard(reference: Sequence[str], hypothesis: Sequence[str]) -> list[tuple[str, ...]]:

@@ -23,6 +23,7 @@ from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Scheme, StraightThrough, co
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.callback import CompressionCallback
 from sottovoce.training.config import CompressionConfig, Recipe
+from sottovoce.training.levels import LevelsFile, histograms, planned_weights, write_weights
 from sottovoce.training.phases import fit, steps_taken
 from sottovoce.training.run import Run, file_hash, write_file
 from sottovoce.training.task import shipped, task_of
@@ -159,6 +160,7 @@ def _ptq(job: Job, module: TaskModule, run: Run) -> PackedModel:
     settings = job.compression or job.recipe.compression
     plan = plan_for(settings, module.model)
     plan.save(run.plan)
+    write_weights(run.folder, before=histograms(planned_weights(plan.resolve(module.model))))
     session = compress(module.model, plan, PTQ())
     return session.finish(float_dtype=settings.float_dtype)
 
@@ -183,7 +185,7 @@ def _train(job: Job, module: TaskModule, base: PackedModel, run: Run) -> PackedM
         seed=job.seed,
         validate=job.validate,
         progress=job.progress,
-        callbacks=[callback] if callback else [],
+        callbacks=[callback, LevelsFile(job.folder, callback)] if callback else [],
         start=job.module if job.forks else None,
     )
     if callback and job.compression:

@@ -12,6 +12,7 @@ from sottovoce.quant.loading import load
 from sottovoce.schemes import PTQ, compress
 from sottovoce.training.arms import plan_for
 from sottovoce.training.config import CompressionConfig
+from sottovoce.training.levels import histograms, planned_weights, write_weights
 from sottovoce.training.run import make_folder
 
 
@@ -31,6 +32,7 @@ def round_file(path: Path, settings: CompressionConfig, folder: Path) -> Path:
     plan = plan_for(settings, network)
     make_folder(folder)
     plan.save(folder / "plan.json")
+    write_weights(folder, before=histograms(planned_weights(plan.resolve(network))))
     packed = compress(network, plan, PTQ()).finish(float_dtype=settings.float_dtype)
     made = {"scheme": "ptq", "bits": settings.bits, **({} if settings.plan is None else {"planned": True})}
     replace(

@@ -15,11 +15,13 @@ from sottovoce.data.prepared import SPLITS
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.packed.replacing import replacing
 from sottovoce.training.config import Recipe, parse_recipe
+from sottovoce.training.environment import environment
 
 
 class Run:
     """``config.yaml`` (resolved), ``metrics.jsonl``, ``checkpoints/``, ``tokenizer.model``, ``plan.json``,
-    ``module.safetensors``, ``model.safetensors``, and where the recipe forks, ``fork.ckpt``.
+    ``module.safetensors``, ``model.safetensors``, and where the recipe forks, ``fork.ckpt``. For the report:
+    ``environment.json``, and of a compressed run ``weights.json`` and ``levels.jsonl``.
 
     ``module.safetensors`` holds the trained module, auxiliary heads included: what compression starts from, unless it
     starts from the snapshot in ``fork.ckpt``.
@@ -50,6 +52,8 @@ class Run:
                 )
         make_folder(folder)
         write_file(config, yaml.safe_dump(settings, sort_keys=False))
+        if not run.model.exists():  # what a finished run was made with stays what it was
+            write_file(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
         return run
 
     @classmethod

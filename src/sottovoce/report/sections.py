@@ -1,0 +1,122 @@
+"""Sections on what is inside the runs: bits, weights, sensitivities, errors."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from sottovoce.packed import PackedMatrix
+from sottovoce.report.audio import players
+from sottovoce.report.errors import card, heard
+from sottovoce.report.markup import Markup, element
+from sottovoce.report.network import draw, same_bits
+from sottovoce.report.runs import RunFolder
+from sottovoce.report.sensitivity import heat_map
+from sottovoce.report.systems import Group
+from sottovoce.report.weights import histogram
+
+
+def layers(runs: Sequence[RunFolder]) -> list[Markup]:
+    """A drawing for each different way in which bits are given; runs that share one share the drawing."""
+    drawn: list[tuple[RunFolder, list[str], object]] = []
+    for run in runs:
+        if run.model is None or (run.bits == 32 and any(other.bits != 32 for other in runs if other.model)):
+            continue
+        key = same_bits(run.model)
+        same = next((names for _, names, found in drawn if found == key), None)
+        if same is None:
+            drawn.append((run, [run.name], key))
+        else:
+            same.append(run.name)
+    if not drawn:
+        return [
+            _absent("No run has a model file yet; this ends with one: ", "sottovoce train RECIPE --data DATA --out RUN")
+        ]
+    note = (
+        "A bar is as long as the bits of its weights, eight for the whole width; bands of rows lie one below the other."
+    )
+    figures = [
+        element("figure", draw(run.model, ", ".join(names)), element("figcaption", _caption(run, names)))
+        for run, names, _ in drawn
+        if run.model is not None
+    ]
+    return [element("p", note, class_="note"), element("div", *figures, class_="columns")]
+
+
+def _caption(run: RunFolder, names: Sequence[str]) -> str:
+    size = "" if run.sizes is None else f": {run.bits:.3g} bits a weight, {run.sizes.model_bytes:,} bytes"
+    return ", ".join(names) + size
+
+
+def weights(runs: Sequence[RunFolder], focus: RunFolder | None) -> list[Markup]:
+    """Histograms of every compressed run, one run open; ``focus`` is it where it recorded them."""
+    found = {run.name: drawn for run in runs if (drawn := _histograms(run))}
+    if not found:
+        folder = shlex.quote(str(runs[0].folder))
+        return [_absent("No histograms were kept; compressing keeps them: ", f"sottovoce compress {folder} --bits 4")]
+    first = focus.name if focus is not None and focus.name in found else next(iter(found))
+    legend = element(
+        "ul",
+        element("li", element("span", class_="swatch before"), "before compression"),
+        element("li", element("span", class_="swatch trained"), "trained, before the last rounding"),
+        element("li", element("span", class_="swatch levels"), "levels in the file"),
+        class_="legend",
+    )
+    blocks = [
+        element(
+            "details", element("summary", name), element("div", *found[name], class_="histograms"), open=name == first
+        )
+        for name in (first, *(name for name in found if name != first))
+    ]
+    note = "Heights are densities: a level as high as the curve holds the weights that the curve has around it."
+    return [element("p", note, class_="note"), legend, *blocks]
+
+
+def _histograms(run: RunFolder) -> list[Markup]:
+    recorded = run.json("weights.json")
+    if run.model is None or recorded is None:
+        return []
+    before, trained = recorded.get("before") or {}, recorded.get("trained") or {}
+    drawn = []
+    for name, tensor in run.model.tensors.items():
+        if isinstance(tensor, PackedMatrix) and name in before:
+            stages = {"before": before[name]} | ({"trained": trained[name]} if name in trained else {})
+            drawn.append(histogram(name, tensor, stages))
+    return drawn
+
+
+def sensitivities(runs: Sequence[RunFolder]) -> list[Markup]:
+    """The table of every run that was searched."""
+    found = []
+    for run in runs:
+        table = run.json("sensitivity.json")
+        if table is not None:
+            metric = table.get("metric")
+            text = f"{run.name}, by {metric}: darker suffers more, by logarithm; framed is what its plan chose."
+            found += [element("p", text, class_="note"), heat_map(table, run.json("plan.json"))]
+    if found:
+        return found
+    folder = shlex.quote(str(next((run.folder for run in runs if run.bits == 32), runs[0].folder)))
+    return [
+        _absent("No run was searched for the bits of its layers yet: ", f"sottovoce search {folder} --average-bits 4")
+    ]
+
+
+def errors(group: Group, utterances: int, recordings: int) -> list[Markup]:
+    """Aligned utterances with errors."""
+    if group.measure != "WER":
+        return []
+    found = heard(group.hypotheses)
+    changed = sum(h.changed for h in found)
+    systems = len(group.systems)
+    text = f"{len(found):,} of {group.utterances:,} utterances of {group.split} have an error"
+    text += f"; systems hear {changed:,} of them differently, and those come first" if systems > 1 else ""
+    text += f". The first {utterances} are shown." if len(found) > utterances else "."
+    data = next((system.run.data for system in group.systems if system.run.data), None)
+    sound = players(data, group.split, {h.id for h in found[:recordings]})
+    cards = [card(h, systems, sound.get(h.id)) for h in found[:utterances]]
+    return [element("p", text, class_="note"), *cards]
+
+
+def _absent(text: str, command: str) -> Markup:
+    return element("p", text, element("code", command), class_="absent")

@@ -1,0 +1,58 @@
+"""The table of a search as a heat map: how much each cluster of weights suffers at each width."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from sottovoce.errors import DataError
+from sottovoce.report.markup import Markup, element
+
+
+def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None) -> Markup:
+    """Cells darken with the logarithm of the sensitivity; those that ``plan`` (plan.json) chose are framed.
+
+    Raises DataError for a table without clusters, bits and sensitivities.
+    """
+    try:
+        widths = [int(b) for b in found["bits"]]
+        clusters = [
+            (str(c["name"]), int(c["weights"]), [float(v) for v in c["omega"]], c["parts"]) for c in found["clusters"]
+        ]
+        values = [v for _, _, omega, _ in clusters for v in omega if v > 0]
+        low, high = math.log(min(values)), math.log(max(values))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"sensitivity.json: expected bits and clusters with their sensitivities ({error})") from error
+    head = element(
+        "tr",
+        element("th", "cluster"),
+        element("th", "weights"),
+        *(element("th", f"{b} bit" + "s" * (b > 1)) for b in widths),
+    )
+    rows = []
+    for name, weights, omega, parts in clusters:
+        chosen = _chosen(plan, parts)
+        cells = [_cell(v, low, high, bits in chosen) for bits, v in zip(widths, omega, strict=True)]
+        rows.append(
+            element("tr", element("th", name, scope="row"), element("td", f"{weights:,}", class_="number"), *cells)
+        )
+    table = element("table", element("thead", head), element("tbody", *rows), class_="heat")
+    return element("div", table, class_="scroll")
+
+
+def _cell(value: float, low: float, high: float, chosen: bool) -> Markup:
+    share = 0.0 if value <= 0 else (math.log(value) - low) / ((high - low) or 1.0)
+    kind = "hot" * (share > 0.55) + " chosen" * chosen
+    return element("td", f"{value:.2g}", style=f"--heat:{100 * share:.0f}%", class_=kind.strip() or None)
+
+
+def _chosen(plan: Mapping[str, Any] | None, parts: Any) -> set[int]:
+    """Bits that a plan gives to a cluster's rows; nothing where it does not know them."""
+    found: set[int] = set()
+    for weight, start, stop in parts:
+        for band in ((plan or {}).get("weights") or {}).get(weight, []):
+            first, last = band.get("start", 0), band.get("stop")
+            if first <= start and (last is None or stop <= last):
+                found.add(int(band["bits"]))
+    return found
