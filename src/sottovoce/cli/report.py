@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from sottovoce import __version__
 from sottovoce.cli.outputs import check_folder
 from sottovoce.errors import ConfigError
 from sottovoce.report import write_report
@@ -36,7 +37,7 @@ def report(
     """
     page = out or _default(runs[0])
     check_folder(page)
-    shown = write_report(runs, page, utterances=utterances, recordings=recordings)
+    shown = write_report(runs, page, utterances=utterances, recordings=recordings, made_by=f"sottovoce {__version__}")
     size = page.stat().st_size
     text = f"{page}: {len(shown)} run{'s' * (len(shown) > 1)}, {size / 1e6:.1f} MB"
     Console(highlight=False, soft_wrap=True).print(text, markup=False)

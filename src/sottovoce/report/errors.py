@@ -10,7 +10,7 @@ from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.wer import count_errors
 from sottovoce.report.markup import Markup, element
 
-_LINE = 56  # characters of a line of alignment, so that it fits on paper and nearly on a phone
+_LINE = 64  # characters of a line of alignment, so that it fits on paper and nearly on a phone
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ def card(utterance: Heard, systems: int, player: Markup | None) -> Markup:
 
 
 def _names(names: Sequence[str], systems: int) -> str:
-    return f"all {systems}" if len(names) == systems > 2 else ", ".join(names)
+    if len(names) == systems > 2:
+        return f"all {systems}"
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
 
 
 def _blocks(found: Sequence[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
@@ -77,6 +79,8 @@ def _blocks(found: Sequence[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
             room = _LINE
         blocks[-1].append(column)
         room -= width
+    if len(blocks) > 1 and len(blocks[-1]) <= 2:  # no line for a word or two
+        blocks[-2:] = [blocks[-2] + blocks[-1]]
     return blocks
 
 

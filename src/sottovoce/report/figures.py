@@ -12,18 +12,8 @@ from sottovoce.report.plots import SERIES, Axis, Line, Point, legend, lines, sca
 from sottovoce.report.runs import RunFolder
 from sottovoce.report.systems import Group, System
 
-_COLUMNS = (
-    "system",
-    "bits",
-    "error",
-    "errors: S, I, D",
-    "against the control",
-    "p (Holm)",
-    "verdict",
-    "MB",
-    "smaller",
-    "P50 ms a frame",
-)
+_DIFFERENCE, _VERDICT, _LATENCY = "against the control", "verdict", "P50 ms a frame"
+_LEFT = (_DIFFERENCE, _VERDICT)
 
 
 def series_of(runs: Sequence[RunFolder]) -> dict[str, int]:
@@ -33,74 +23,80 @@ def series_of(runs: Sequence[RunFolder]) -> dict[str, int]:
 
 
 def systems_table(group: Group, chosen: System | None) -> Markup:
-    """One row a system; the chosen one stands out."""
+    """One row a system; the chosen one stands out. Columns that no system has anything in are left out."""
     series = series_of([system.run for system in group.systems])
     reach = _reach(group.systems)
-    names = [
-        name.replace("error", group.measure + (" %" if group.measure == "WER" else ""), 1) if name == "error" else name
-        for name in _COLUMNS
+    rows = [(system, _cells(system, group, reach)) for system in group.systems]
+    names = [name for name in rows[0][1] if any(cells[name] for _, cells in rows)]
+    heads = (element("th", name, scope="col", class_="left" if name in _LEFT else None) for name in ("system", *names))
+    body = [
+        element(
+            "tr",
+            element("th", element("span", class_=f"key s{series[system.run.scheme]}"), system.run.name, scope="row"),
+            *(_cell(name, cells[name]) for name in names),
+            class_="chosen" if system is chosen else None,
+        )
+        for system, cells in rows
     ]
-    left = (names[4], names[6])
-    head = element("tr", *(element("th", name, scope="col", class_="left" if name in left else None) for name in names))
-    rows = []
-    for system in group.systems:
-        cells = [_cell(name, cell, left) for name, cell in zip(names[1:], _cells(system, reach), strict=True)]
-        key = element("span", class_=f"key s{series[system.run.scheme]}")
-        rows.append(
-            element(
-                "tr",
-                element("th", key, system.run.name, scope="row"),
-                *cells,
-                class_="chosen" if system is chosen else None,
-            )
-        )
-    table = element("table", element("thead", head), element("tbody", *rows), class_="systems")
-    note = "Intervals are at 95 %, from a bootstrap over speakers or conversations. "
+    table = element("table", element("thead", element("tr", *heads)), element("tbody", *body), class_="systems")
+    note = element("p", _explained(group), class_="note")
+    return join(element("div", table, class_="scroll"), note, _untimed([system.run for system in group.systems]))
+
+
+def _explained(group: Group) -> str:
+    text = "Intervals are at 95 %, from a bootstrap over speakers or conversations. "
     if len(group.systems) > 1:
-        control = group.control.run.name
-        note += f"Differences are relative to {control} and paired; the shaded band ends at the margin. "
-        note += "p is MAPSSWE's, two-sided, corrected by Holm over the systems. " if group.measure == "WER" else ""
-    untimed = [system.run for system in group.systems if _latency(system.run) is None]
-    found = [element("div", table, class_="scroll"), element("p", note, class_="note")]
-    if untimed and not untimed[0].is_language_model:
-        folder = shlex.quote(str(untimed[0].folder))
-        names_untimed = ", ".join(run.name for run in untimed)
-        command = f"sottovoce bench {folder}/model.safetensors --json {folder}/bench.json"
-        found.append(
-            element(
-                "p", f"Latency of {names_untimed} is not measured here yet: ", element("code", command), class_="absent"
-            )
-        )
-    return join(*found)
+        text += f"Differences are relative to {group.control.run.name} and paired; the shaded band ends at the margin. "
+        if group.measure == "WER":
+            text += "p is MAPSSWE's, two-sided, corrected by Holm over the systems. "
+    return text + ("S, I, D: substitutions, insertions, deletions." if group.measure == "WER" else "")
 
 
-def _cell(name: str, content: Markup | str, left: Sequence[str]) -> Markup:
-    kinds = ("left " if name in left else "") + ("wide" if name == left[0] else "")
+def _untimed(runs: Sequence[RunFolder]) -> Markup | None:
+    """What would measure the latency that runs lack; language models have none of their own."""
+    missing = [run for run in runs if _latency(run) is None and not run.is_language_model]
+    if not missing:
+        return None
+    names = "these runs" if len(missing) == len(runs) > 1 else ", ".join(run.name for run in missing)
+    folder = shlex.quote(str(missing[0].folder))
+    command = f"sottovoce bench {folder}/model.safetensors --json {folder}/bench.json"
+    text = f"The latency of {names} is not measured here yet: "
+    return element("p", text, element("code", command), class_="absent")
+
+
+def _cell(name: str, content: Markup | str) -> Markup:
+    kinds = [kind for kind, fits in (("left", name in _LEFT), ("wide", name == _DIFFERENCE)) if fits]
     inner = element("span", content, class_="both") if content else None
-    return element("td", inner, data_label=name, class_=kinds.strip() or None)
+    return element("td", inner, data_label=name, class_=" ".join(kinds) or None)
 
 
-def _cells(system: System, reach: float) -> list[Markup | str]:
+def _cells(system: System, group: Group, reach: float) -> dict[str, Markup | str]:
     run, c, d = system.run, system.counts, system.difference
     low, high = system.ci95
-    latency = _latency(run)
-    sizes = run.sizes
+    latency, sizes = _latency(run), run.sizes
     assert sizes is not None  # what was measured has a file
-    return [
-        f"{run.bits:.3g}",
-        join(f"{system.error:.2f}", element("small", f"{low:.1f} to {high:.1f}")),
-        ""
-        if c is None
-        else join(f"{c.errors:,}", element("small", f"{c.substitutions}, {c.insertions}, {c.deletions}")),
-        "" if d is None else _forest(system, reach),
-        "" if d is None or d.p_holm is None or d.p is None else f"{d.p_holm:.3f}",
-        "control"
-        if d is None
-        else element("span", d.verdict.kind, class_={"non-inferior": "good", "inferior": "bad"}.get(d.verdict.kind)),
-        f"{sizes.model_bytes / 1e6:.2f}",
-        f"{sizes.fp32_bytes / sizes.model_bytes:.1f}×",
-        "" if latency is None else f"{latency:.3f}",
-    ]
+    kind = {"non-inferior": "good", "inferior": "bad"}.get(d.verdict.kind) if d else None
+    counts = None if c is None else f"{c.substitutions} S, {c.insertions} I, {c.deletions} D"
+    return {
+        "bits": f"{run.bits:.3g}",
+        "WER %" if c else "perplexity": join(f"{system.error:.2f}", element("small", f"{low:.1f} to {high:.1f}")),
+        "errors": "" if c is None else join(f"{c.errors:,}", element("small", counts)),
+        _DIFFERENCE: "" if d is None else _forest(system, reach),
+        "p": "" if d is None or d.p is None or d.p_holm is None else _p_value(d.p_holm),
+        _VERDICT: element("span", d.verdict.kind, class_=kind) if d else "control" if len(group.systems) > 1 else "",
+        "MB": f"{sizes.model_bytes / 1e6:.3g}",
+        "smaller": f"{sizes.fp32_bytes / sizes.model_bytes:.1f}×",
+        _LATENCY: "" if latency is None else f"{latency:.3f}",
+    }
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _signed(share: float) -> str:
+    """A fraction as percent, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "−")
 
 
 def _latency(run: RunFolder) -> float | None:
@@ -124,8 +120,7 @@ def _forest(system: System, reach: float) -> Markup:
     """Estimate and interval about zero, with the band up to the margin."""
     d = system.difference
     assert d is not None
-    words = f"{100 * d.estimate:+.1f} %"
-    interval = f"{100 * d.low:+.1f} to {100 * d.high:+.1f} %"
+    words, interval = f"{_signed(d.estimate)} %", f"{_signed(d.low)} to {_signed(d.high)} %"
     if not all(map(math.isfinite, (d.estimate, d.low, d.high))):
         return join(words, element("small", interval))
     x = Axis(-reach, reach, 2, 130)

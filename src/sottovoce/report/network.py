@@ -65,7 +65,7 @@ def draw(model: PackedModel, name: str) -> Markup:
     if architecture.get("type") == "rnnt":
         lanes = [[layer for layer in layers if layer.title.startswith(part)] for part in ("encoder", "predictor")]
         top = [layer for layer in layers if layer not in lanes[0] + lanes[1]]
-        ends = (f"{architecture.get('features')} features a frame", "the last token")
+        ends: tuple[str, ...] = (f"{architecture.get('features')} features a frame", "the last token")
         return _drawn(lanes, top, ends, f"bits of each layer of {name}")
     columns = [layers[k : k + _COLUMN] for k in range(0, len(layers), _COLUMN)]
     ends = ("tokens",) if len(columns) == 1 else tuple("" for _ in columns)

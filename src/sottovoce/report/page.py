@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
-from sottovoce import __version__
 from sottovoce.packed.replacing import replacing
 from sottovoce.report.figures import error_against_size, level_shares, systems_table
 from sottovoce.report.markup import Markup, element
@@ -20,20 +19,23 @@ from sottovoce.report.systems import Group, System, measured, split_of
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:"
 
 
-def write_report(given: Sequence[str], out: Path, *, utterances: int = 30, recordings: int = 10) -> list[RunFolder]:
+def write_report(
+    given: Sequence[str], out: Path, *, utterances: int = 30, recordings: int = 10, made_by: str = "sottovoce"
+) -> list[RunFolder]:
     """Write the report on run folders to ``out``, whole or not at all; returns the runs that it shows.
 
-    ``given`` as ``open_runs`` takes them; ``utterances``: aligned ones to show, ``recordings``: of them with sound.
+    ``given`` as ``open_runs`` takes them; ``utterances``: aligned ones to show, ``recordings``: of them with sound;
+    ``made_by``: program and version, for the foot of the page.
     Raises ConfigError, DataError or FormatError for folders and files that cannot be used.
     """
     runs = open_runs(given)
-    page = report(runs, utterances=utterances, recordings=recordings)
+    page = report(runs, utterances=utterances, recordings=recordings, made_by=made_by)
     with replacing(out) as stream:
         stream.write(page.encode())
     return runs
 
 
-def report(runs: Sequence[RunFolder], *, utterances: int = 30, recordings: int = 10) -> str:
+def report(runs: Sequence[RunFolder], *, utterances: int = 30, recordings: int = 10, made_by: str = "sottovoce") -> str:
     """The page. A section for which the runs hold nothing names the command that makes it."""
     shown, origins = _without_origins(runs)
     groups, unmeasured = measured(shown)
@@ -66,8 +68,7 @@ def report(runs: Sequence[RunFolder], *, utterances: int = 30, recordings: int =
     body.append(
         element(
             "footer",
-            f"Made by sottovoce {__version__} from the runs' own files. "
-            "Every error was measured by running the packed file.",
+            f"Made by {made_by} from the runs' own files.",
         )
     )
     return "<!doctype html>\n" + element(
@@ -103,9 +104,13 @@ def _without_origins(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[R
 
 
 def _chosen(group: Group) -> System | None:
-    """The smallest system that is non-inferior to the control; of others none can be said to have kept it."""
-    kept = [s for s in group.systems[1:] if s.difference and s.difference.verdict.kind == "non-inferior"]
-    return min(kept, key=_bytes, default=None)
+    """The smallest system that is non-inferior to the control and smaller; no other can be said to have kept it."""
+    return min(_kept(group), key=_bytes, default=None)
+
+
+def _kept(group: Group) -> list[System]:
+    compared = [s for s in group.systems[1:] if s.difference and s.difference.verdict.kind == "non-inferior"]
+    return [system for system in compared if _bytes(system) < _bytes(group.control)]
 
 
 def _focus(groups: Sequence[Group], runs: Sequence[RunFolder]) -> RunFolder | None:
@@ -126,8 +131,8 @@ def _headline(group: Group, chosen: System | None) -> str:
         )
     if chosen is None or chosen.difference is None:
         return (
-            f"None of the {len(group.systems) - 1} systems beside {control.run.name} is shown to keep its "
-            f"{_measure(group)} of {group.written(control.error)} on {group.words:,} words."
+            f"No system here is smaller than {control.run.name} and shown to keep its {_measure(group)} "
+            f"of {group.written(control.error)} on {group.words:,} words."
         )
     ratio = _bytes(control) / _bytes(chosen)
     return (
@@ -141,7 +146,7 @@ def _note(group: Group) -> Markup | None:
     if len(group.systems) < 2:
         return None
     compared = group.systems[1:]
-    kept = sum(s.difference is not None and s.difference.verdict.kind == "non-inferior" for s in compared)
+    kept = len(_kept(group))
     which = f" The headline names the smallest of the {kept} that are non-inferior." if kept > 1 else ""
     detail = "" if group.measure == "perplexity" else f" of {group.split}, {group.utterances:,} utterances"
     return element(
@@ -196,7 +201,8 @@ def _bytes(system: System) -> int:
 
 
 def _megabytes(system: System) -> str:
-    return f"{_bytes(system) / 1e6:.2f} MB"
+    size = _bytes(system)
+    return f"{size / 1e6:.2f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
 
 
 def _counted(runs: Sequence[RunFolder]) -> str:

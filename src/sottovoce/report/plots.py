@@ -28,18 +28,19 @@ class Axis:
         return self.start + (at - low) / (high - low) * (self.stop - self.start)
 
     def ticks(self) -> list[float]:
-        """Round numbers inside, four or so; 1, 2, 5 of each decade on a logarithmic axis."""
-        if self.log:
-            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
-            found = [m * 10.0**d for d in decades for m in (1, 2, 5)]
-        else:
+        """Round numbers inside, four or so; 1, 2, 5 of each decade on a logarithmic axis that is long enough."""
+        found = self._of_decades() if self.log else []
+        if len(found) < 3:
             rough = (self.high - self.low) / 4
             power = 10.0 ** math.floor(math.log10(rough))
             step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough)
-            found = [
-                k * step for k in range(math.ceil(self.low / step - 1e-9), math.floor(self.high / step + 1e-9) + 1)
-            ]
-        return [v for v in found if self.low * (1 - 1e-9) <= v <= self.high * (1 + 1e-9) or self.low <= v <= self.high]
+            first, last = math.ceil(self.low / step), math.floor(self.high / step)
+            found = [k * step for k in range(first, last + 1)]
+        return found
+
+    def _of_decades(self) -> list[float]:
+        decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+        return [v for d in decades for m in (1, 2, 5) if self.low <= (v := m * 10.0**d) <= self.high]
 
 
 @dataclass(frozen=True)
@@ -71,27 +72,23 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str, *, label: str) 
     xs = [p.x for p in points]
     x = _padded(min(xs), max(xs), _LEFT, WIDTH - _RIGHT, log=True)
     y = _padded(min(ys), max(ys), HEIGHT - _BOTTOM, _TOP)
+    names = sorted({p.series for p in points})
+    shift = {series: 5.0 * (k - (len(names) - 1) / 2) for k, series in enumerate(names)}
+    places = [(x(p.x) + shift[p.series], y(p.y)) for p in points]
     marks = [_front(points, x, y)]
-    shift = {
-        s: 3.5 * (k - (len(names) - 1) / 2)
-        for names in [sorted({p.series for p in points})]
-        for k, s in enumerate(names)
-    }
-    for p in points:
-        at = x(p.x) + shift[p.series]
-        whisker = None
-        if p.low is not None and p.high is not None and math.isfinite(p.low) and math.isfinite(p.high):
-            whisker = element("line", x1=at, x2=at, y1=y(p.low), y2=y(p.high), class_=f"whisker s{p.series}")
-        marks += [
-            element(
-                "g",
-                whisker,
-                element("circle", cx=at, cy=y(p.y), r=4, class_=f"dot s{p.series}"),
-                element("title", p.title),
-            )
-        ]
-    marks += _labels([(x(p.x) + shift[p.series], y(p.y), p.label, p.series) for p in points])
-    return _figure(x, y, x_title, y_title, marks, label)
+    for p, (left, top) in zip(points, places, strict=True):
+        dot = element("circle", cx=left, cy=top, r=4, class_=f"dot s{p.series}")
+        marks.append(element("g", _whisker(p, left, y), dot, element("title", p.title)))
+    # Beside the rightmost of the points that stand together, so that no label lies on a dot.
+    sides = [max(other for other, _ in places if abs(other - left) <= 5.0 * len(names)) for left, _ in places]
+    ends = [(side, top, p.label, p.series) for p, side, (_, top) in zip(points, sides, places, strict=True)]
+    return _figure(x, y, x_title, y_title, [*marks, *_labels(ends)], label)
+
+
+def _whisker(p: Point, left: float, y: Axis) -> Markup | None:
+    if p.low is None or p.high is None or not (math.isfinite(p.low) and math.isfinite(p.high)):
+        return None
+    return element("line", x1=left, x2=left, y1=y(p.low), y2=y(p.high), class_=f"whisker s{p.series}")
 
 
 def lines(curves: Sequence[Line], x_title: str, y_title: str, *, label: str) -> Markup:

@@ -115,7 +115,7 @@ def _wer_difference(control: list[Hypothesis], other: list[Hypothesis], bits: fl
 
 def _perplexities(runs: dict[str, RunFolder], found: dict[str, list[SentenceScore]]) -> Group:
     control = next(iter(found.values()))
-    systems = []
+    systems: list[System] = []
     for name, scores in found.items():
         figures = summarize(scores)
         compared = _difference(compare_perplexity([control], [scores]), PERPLEXITY_MARGIN) if systems else None

@@ -83,7 +83,8 @@ def _levels_density(levels: Floats, counts: Floats, edges: Floats) -> Floats:
     if len(levels) > 1:  # the outer cells are as wide as the gap inside: the tails are few, and long
         first, last = levels[0] - (inner[0] - levels[0]), levels[-1] + (levels[-1] - inner[-1])
     cells = np.diff(np.concatenate([[first], inner, [last]]))
-    return counts / counts.sum() / np.maximum(cells, 1e-12)
+    density: Floats = counts / counts.sum() / np.maximum(cells, 1e-12)
+    return density
 
 
 def _outline(edges: Floats, density: Floats, reach: float, tallest: float) -> str:

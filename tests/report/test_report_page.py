@@ -1,0 +1,167 @@
+"""What the page says of runs, from small folders."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from report_runs import MakeRun, hypotheses, save_model, write_language_model
+
+from sottovoce.errors import ConfigError, DataError, SottovoceError
+from sottovoce.evaluation.hypotheses import write_hypotheses
+from sottovoce.evaluation.results import System, result_rows
+from sottovoce.packed import file_sizes
+from sottovoce.report import report, write_report
+from sottovoce.report.runs import open_runs
+from sottovoce.report.systems import measured
+
+SECTIONS = ("systems", "size", "bits", "weights", "training", "sensitivity", "errors", "provenance")
+
+
+class Balanced(HTMLParser):
+    """Every tag is closed by its own, and nothing is fetched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.fetched: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [v or "" for k, v in attrs if k in ("src", "href") and not (v or "").startswith(("#", "data:"))]
+        if tag not in ("meta", "link", "br", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def made(*folders: Path, **options: int) -> str:
+    page = report(open_runs([str(folder) for folder in folders]), **options)
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == [] and parser.fetched == []
+    return page
+
+
+def section(page: str, key: str) -> str:
+    found = re.search(rf'<section id="{key}">.*?</section>', page, re.DOTALL)
+    assert found, key
+    return found[0]
+
+
+def test_complete_runs_fill_every_section(make_run: MakeRun) -> None:
+    page = made(make_run("fp32", 32), make_run("small", 4), make_run("smaller", 2, wrong=20))
+    assert all("absent" not in section(page, key) for key in SECTIONS)
+    headline = re.search(r"<h1>(.*?)</h1>", page)
+    assert headline and headline[1].startswith("small is ") and "non-inferior at a margin of 2 %" in headline[1]
+    assert page.count("<audio") == 10 and 'class="substituted"' in section(page, "errors")
+    assert section(page, "bits").count("<svg") == 2 and section(page, "weights").count("<svg") == 20
+    assert section(page, "sensitivity").count("chosen") == 6 and "data hash" in section(page, "provenance")
+
+
+def test_what_runs_lack_is_named_with_the_command_that_makes_it(make_run: MakeRun) -> None:
+    page = made(make_run("fp32", 32, wrong=None, full=False))
+    commands = {key: re.findall(r'class="absent".*?<code>(.*?)</code>', section(page, key)) for key in SECTIONS}
+    starts = {key: found[0].split()[1] for key, found in commands.items() if found}
+    assert starts == {
+        "systems": "evaluate", "size": "evaluate", "errors": "evaluate", "weights": "compress", "training": "compress",
+        "sensitivity": "search",
+    }  # fmt: skip
+    assert "not measured yet" in page
+
+
+def test_figures_are_those_of_the_results_file(make_run: MakeRun) -> None:
+    folders = [make_run("fp32", 32, wrong=4), make_run("q3", 3, wrong=9), make_run("q2", 2, wrong=15)]
+    (group,), without = measured(open_runs([str(f) for f in folders]))
+    wrong = (4, 9, 15)
+    systems = [
+        System(f.name, b, 7, hypotheses(w), file_sizes(f / "model.safetensors"))
+        for f, b, w in zip(folders, (32, 3, 2), wrong, strict=True)
+    ]
+    assert without == []
+    for row, system in zip(result_rows(systems, "test"), group.systems, strict=True):
+        assert (row.errors, row.ci95) == (system.counts.errors if system.counts else None, system.ci95)
+        if system.difference is not None:
+            found = system.difference
+            assert (row.mapsswe_p, row.mapsswe_p_holm) == (found.p, found.p_holm)
+            assert (row.verdict, row.margin) == (found.verdict.kind, found.verdict.margin)
+
+
+def test_changed_utterances_come_first_and_text_is_escaped(make_run: MakeRun) -> None:
+    control, other = make_run("fp32", 32, wrong=24), make_run("q4", 4)
+    write_hypotheses(other / "test.jsonl", hypotheses(24)[:-1] + hypotheses(24, script="<script>")[-1:])
+    page = section(made(control, other), "errors")
+    cards = re.findall(r"<article.*?</article>", page, re.DOTALL)
+    assert "u23" in cards[0] and "&lt;script&gt;" in cards[0] and "<script" not in page
+    assert "<code>u23</code>" not in "".join(cards[1:])
+
+
+def test_a_folder_of_runs_leaves_out_the_one_that_others_began_from(make_run: MakeRun, tmp_path: Path) -> None:
+    base = make_run("all/base", 32, wrong=None)
+    name = save_model(base / "model.safetensors", 32)
+    make_run("all/arms/fp32", 32, base=name)
+    make_run("all/arms/q4", 4, base=name)
+    make_run("all/arms/q10", 4, base=name)
+    page = made(tmp_path / "all")
+    assert re.findall(r'scope="row"><span class="key s\d"></span>(\w+)<', page) == ["fp32", "q4", "q10"]
+    assert "<summary>base</summary>" in section(page, "provenance")
+
+
+def test_language_models_are_compared_by_perplexity(tmp_path: Path) -> None:
+    control = write_language_model(tmp_path / "lm", 32, 0.0)
+    page = made(
+        control, write_language_model(tmp_path / "lm4", 4, 0.001), write_language_model(tmp_path / "lm2", 2, 0.2)
+    )
+    assert "keeps its perplexity" in page and "inferior" in section(page, "systems")
+    assert '<th scope="col">p</th>' not in page  # MAPSSWE is for words
+
+
+def test_runs_of_both_kinds_and_of_other_texts_stand_in_tables_of_their_own(make_run: MakeRun, tmp_path: Path) -> None:
+    other = make_run("other", 4)
+    write_hypotheses(other / "test.jsonl", hypotheses(3, utterances=12))
+    page = made(make_run("fp32", 32), other, write_language_model(tmp_path / "lm", 32, 0.0))
+    assert section(page, "systems").count("<table") == 3 and page.count("<h1>") == 3
+
+
+def test_the_same_runs_give_the_same_page(make_run: MakeRun, tmp_path: Path) -> None:
+    folders = [str(make_run("fp32", 32)), "tiny=" + str(make_run("q2", 2, wrong=3))]
+    for name in ("a.html", "b.html"):
+        assert [run.name for run in write_report(folders, tmp_path / name)] == ["fp32", "tiny"]
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_folders_and_files_that_cannot_be_used_are_one_line(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("q4", 4)
+    (tmp_path / "empty").mkdir()
+    cases: list[tuple[list[str], type[SottovoceError], str]] = [
+        ([str(tmp_path / "empty")], ConfigError, "found none"),
+        ([str(run / "model.safetensors")], ConfigError, "found a file"),
+        ([str(run), str(run)], ConfigError, "given twice"),
+    ]
+    for given, kind, text in cases:
+        with pytest.raises(kind, match=text):
+            write_report(given, tmp_path / "out.html")
+    for name, content in (
+        ("weights.json", "{"), ("weights.json", json.dumps({"before": {"joiner.output.weight": {}}})),
+        ("levels.jsonl", '{"step": 1}\n'), ("sensitivity.json", "{}"), ("bench.json", '{"latency_ms": {}}'),
+    ):  # fmt: skip
+        kept = (run / name).read_text()
+        (run / name).write_text(content)
+        with pytest.raises(DataError, match=name):
+            write_report([str(run)], tmp_path / "out.html")
+        (run / name).write_text(kept)
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_the_report_needs_no_pytorch(make_run: MakeRun, tmp_path: Path) -> None:
+    code = (
+        "import sys; from sottovoce.cli.report import report; from pathlib import Path\n"
+        f"report([{str(make_run('q4', 4))!r}], Path({str(tmp_path / 'r.html')!r}), 30, 10)\n"
+        "assert not {'torch', 'lhotse', 'scipy', 'lightning'} & set(sys.modules), 'heavy imports'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
