@@ -64,6 +64,9 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
     assert code == 2 and "expects a packed matrix, found float32" in err and err.count("\n") == 1
     code, out, _ = run("inspect", arm / "model.safetensors", "--json")
     assert code == 0 and "joiner.output.weight" in out
+    code, out, _ = run("inspect", arm / "model.safetensors")
+    packed = [line for line in out.splitlines() if line.startswith("joiner.output.weight")]
+    assert code == 0 and "█" in packed[0] and "report.html" in run("report", arm)[1]
 
 
 @pytest.mark.parametrize(

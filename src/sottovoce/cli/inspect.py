@@ -17,6 +17,9 @@ from safetensors import SafetensorError, safe_open
 from sottovoce.errors import FormatError
 from sottovoce.packed import FileSizes, PackedMatrix, PackedModel, file_sizes, load_model
 
+_CELLS = 8  # of a bar
+_WIDE = 100  # columns from which there is room for bars beside the names
+
 
 @dataclasses.dataclass(frozen=True)
 class TensorRow:
@@ -54,7 +57,7 @@ def inspect(
         typer.echo(json.dumps(_report(packed, sizes, rows), ensure_ascii=False, indent=2))
         return
     console = Console()
-    console.print(_table(rows, with_snr=reference is not None))
+    console.print(_table(rows, with_snr=reference is not None, bars=console.width >= _WIDE))
     console.print(_totals(packed, sizes), highlight=False)
 
 
@@ -125,18 +128,34 @@ def _report(model: PackedModel, sizes: FileSizes, rows: list[TensorRow]) -> dict
     }
 
 
-def _table(rows: list[TensorRow], *, with_snr: bool) -> Table:
+def _table(rows: list[TensorRow], *, with_snr: bool, bars: bool) -> Table:
+    """Bits and bytes as numbers, and where there is room as bars: eight bits fill one, as the largest tensor does."""
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("tensor", overflow="fold")
-    for name in ("shape", "bits", "kind", "scale", "bytes", "share", *(["SNR dB"] if with_snr else [])):
-        table.add_column(name, justify="left" if name in ("shape", "kind", "scale") else "right", no_wrap=True)
+    drawn = [""] if bars else []
+    for name in ("shape", "bits", *drawn, "kind", "scale", "bytes", "share", *drawn, *(["SNR dB"] if with_snr else [])):
+        table.add_column(name, justify="left" if name in ("", "shape", "kind", "scale") else "right", no_wrap=True)
+    largest = max((row.share for row in rows), default=1.0) or 1.0
     for row in rows:
-        cells = [row.name, "x".join(map(str, row.shape)), "+".join(map(str, row.bits)), row.kind, row.grouping]
-        cells += [f"{row.bytes:,}", f"{row.share:.1f} %"]
+        cells = [row.name, "x".join(map(str, row.shape)), "+".join(map(str, row.bits))]
+        cells += [_bits_bar(row)] if bars else []
+        cells += [row.kind, row.grouping, f"{row.bytes:,}", f"{row.share:.1f} %"]
+        cells += [bar(row.share / largest)] if bars else []
         if with_snr:
             cells.append("" if row.snr_db is None else f"{row.snr_db:.1f}")
         table.add_row(*cells)
     return table
+
+
+def _bits_bar(row: TensorRow) -> str:
+    """The mean of the bands' bits; floats have none, for a bar would be all of the page."""
+    return bar(sum(row.bits) / len(row.bits) / _CELLS) if max(row.bits) <= _CELLS else ""
+
+
+def bar(share: float) -> str:
+    """A bar of eight cells at most, in eighths of a cell."""
+    eighths = round(min(max(share, 0.0), 1.0) * 8 * _CELLS)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def _totals(model: PackedModel, sizes: FileSizes) -> str:
