@@ -174,8 +174,9 @@ def _points(found: Sequence[tuple[System, float]], group: Group, series: dict[st
     return points
 
 
-def level_shares(runs: Sequence[RunFolder]) -> Markup:
-    """Share of the weights on a level over training, of every run that recorded it."""
+def level_shares(runs: Sequence[RunFolder], start: RunFolder) -> Markup:
+    """Share of the weights on a level over training, of every run that recorded it. ``start``: the run that compression
+    would begin from."""
     series, curves, seen = series_of(runs), [], dict[str, int]()
     for run in runs:
         rows = run.json_lines("levels.jsonl")
@@ -187,7 +188,7 @@ def level_shares(runs: Sequence[RunFolder]) -> Markup:
             dash = seen[run.scheme] = seen.get(run.scheme, -1) + 1
             curves.append(Line(run.name, series[run.scheme], points, dash % 3))
     if not curves:
-        command = "sottovoce compress RUN --scheme s8bqat"
+        command = f"sottovoce compress {shlex.quote(str(start.folder))} --scheme s8bqat"
         return element(
             "p",
             "None of the runs recorded it while it trained; training again does: ",

@@ -41,6 +41,7 @@ def report(runs: Sequence[RunFolder], *, utterances: int = 30, recordings: int =
     groups, unmeasured = measured(shown)
     chosen = [_chosen(group) for group in groups]
     focus = _focus(groups, shown)
+    start = next((run for run in (*origins, *shown) if run.bits == 32), shown[0])
     headlines = [_headline(group, system) for group, system in zip(groups, chosen, strict=True)]
     headlines = headlines or [_unmeasured_headline(shown)]
     sections = [
@@ -51,8 +52,8 @@ def report(runs: Sequence[RunFolder], *, utterances: int = 30, recordings: int =
         ),
         ("size", "Error against size", [error_against_size(group) for group in groups] or [_nothing(shown)]),
         ("bits", "Bits of each layer", layers(shown)),
-        ("weights", "Weights and their levels", weights(shown, focus)),
-        ("training", "On the way to the levels", [level_shares(shown)]),
+        ("weights", "Weights and their levels", weights(shown, focus, start)),
+        ("training", "On the way to the levels", [level_shares(shown, start)]),
         ("sensitivity", "Sensitivity", sensitivities([*origins, *shown])),
         (
             "errors",

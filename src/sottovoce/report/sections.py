@@ -48,11 +48,12 @@ def _caption(run: RunFolder, names: Sequence[str]) -> str:
     return ", ".join(names) + size
 
 
-def weights(runs: Sequence[RunFolder], focus: RunFolder | None) -> list[Markup]:
-    """Histograms of every compressed run, one run open; ``focus`` is it where it recorded them."""
+def weights(runs: Sequence[RunFolder], focus: RunFolder | None, start: RunFolder) -> list[Markup]:
+    """Histograms of every compressed run, one run open; ``focus`` is it where it recorded them. ``start``: the run that
+    compression would begin from."""
     found = {run.name: drawn for run in runs if (drawn := _histograms(run))}
     if not found:
-        folder = shlex.quote(str(runs[0].folder))
+        folder = shlex.quote(str(start.folder))
         return [_absent("No histograms were kept; compressing keeps them: ", f"sottovoce compress {folder} --bits 4")]
     first = focus.name if focus is not None and focus.name in found else next(iter(found))
     legend = element(
