@@ -169,15 +169,12 @@ def _unmeasured_headline(runs: Sequence[RunFolder]) -> str:
 
 
 def _unmeasured(runs: Sequence[RunFolder]) -> list[Markup]:
-    return [
-        element("p", f"{run.name}: {_missing(run)[0]} ", element("code", _missing(run)[1]), class_="absent")
-        for run in runs
-    ]
+    found = [(run.name, *_missing(run)) for run in runs]
+    return [element("p", f"{name}: {why} ", element("code", command), class_="absent") for name, why, command in found]
 
 
 def _nothing(runs: Sequence[RunFolder]) -> Markup:
-    why, command = _missing(runs[0])
-    return element("p", f"{why} ", element("code", command), class_="absent")
+    return _unmeasured(runs[:1])[0]
 
 
 def _missing(run: RunFolder) -> tuple[str, str]:

@@ -56,13 +56,15 @@ def weights(runs: Sequence[RunFolder], focus: RunFolder | None, start: RunFolder
         folder = shlex.quote(str(start.folder))
         return [_absent("No histograms were kept; compressing keeps them: ", f"sottovoce compress {folder} --bits 4")]
     first = focus.name if focus is not None and focus.name in found else next(iter(found))
-    legend = element(
-        "ul",
-        element("li", element("span", class_="swatch before"), "before compression"),
-        element("li", element("span", class_="swatch trained"), "trained, before the last rounding"),
-        element("li", element("span", class_="swatch levels"), "levels in the file"),
-        class_="legend",
-    )
+    kinds = {
+        "before": "before compression",
+        "trained": "trained, before the last rounding",
+        "levels": "levels in the file",
+    }
+    seen = "".join(drawing for drawn in found.values() for drawing in drawn)
+    used = [(kind, text) for kind, text in kinds.items() if f'class="{kind}' in seen]
+    items = [element("li", element("span", class_=f"swatch {kind}"), text) for kind, text in used]
+    legend = element("ul", *items, class_="legend")
     blocks = [
         element(
             "details", element("summary", name), element("div", *found[name], class_="histograms"), open=name == first
