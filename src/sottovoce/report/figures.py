@@ -197,8 +197,8 @@ def level_shares(runs: Sequence[RunFolder], start: RunFolder) -> Markup:
         )
     text = (
         "Share of the weights within 1/1024 of a level while training goes on. What is left is rounded at the end, so "
-        "that in the file every weight is on a level. A method that trains through rounded weights leaves the weights "
-        "beneath where they are."
+        "that in the file every weight is on a level. Methods that train through rounded weights need not bring the "
+        "weights beneath to a level."
     )
     drawing = lines(curves, "optimizer steps", "on a level", label="share of weights on a level over training")
     return join(element("p", text, class_="note"), element("figure", drawing))

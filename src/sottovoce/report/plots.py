@@ -104,7 +104,7 @@ def lines(curves: Sequence[Line], x_title: str, y_title: str, *, label: str) -> 
         )
         for c in curves
     ]
-    ends = [(WIDTH - 84, y(curve.points[-1][1]), curve.name, curve.series) for curve in curves]
+    ends = [(x(c.points[-1][0]), y(c.points[-1][1]), c.name, c.series) for c in curves]
     return _figure(x, y, x_title, y_title, [*marks, *_labels(ends, gap=11)], label, percent=True)
 
 
