@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sottovoce.packed import PackedModel
     from sottovoce.quant import BandSpec, BitPlan, load
     from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Session, StraightThrough, compress, linear_qat
-    from sottovoce.search import NAS, SensitivityTable, clusters, search_architecture, sensitivity
+    from sottovoce.search import NAS, SensitivityTable, clusters, describe, search_architecture, sensitivity
     from sottovoce.training import CompressionCallback
     from sottovoce.training.trainer_callback import TrainerCompressionCallback as TrainerCompressionCallback
 
@@ -37,6 +37,7 @@ _HOMES = {
     "NAS": "search",
     "SensitivityTable": "search",
     "clusters": "search",
+    "describe": "search",
     "search_architecture": "search",
     "sensitivity": "search",
     "CompressionCallback": "training",
@@ -60,6 +61,7 @@ __all__ = [
     "Teacher",
     "clusters",
     "compress",
+    "describe",
     "distillation",
     "linear_qat",
     "load",

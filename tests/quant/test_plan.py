@@ -69,7 +69,7 @@ def test_subclasses_count_and_other_modules_do_not() -> None:
 
 def test_uniform_overrides_and_skips() -> None:
     model = net()
-    plan = BitPlan.uniform(model, bits=5, overrides={"lstm.*": 8, "lstm.weight_hh_*": 4}, skip=("head.*",))
+    plan = BitPlan.uniform(model, bits=5, overrides={"lstm.*": 8, "lstm.weight_hh_*": 4}, exclude=("head.*",))
     bits = {name: spec.bits for name, (spec,) in plan.weights.items()}
     assert bits == {"embedding.weight": 5, "lstm.weight_ih_l0": 8, "lstm.weight_hh_l0": 4}
     assert plan.weights["lstm.weight_ih_l0"][0].kind == "uniform"  # at 8 bits, evenly spaced levels cost nothing
@@ -79,7 +79,7 @@ def test_uniform_overrides_and_skips() -> None:
 
 def test_patterns_that_match_nothing_are_errors_with_a_hint() -> None:
     with pytest.raises(PlanError, match=r"pattern 'hea\.weight' matches no weight; did you mean 'head\.weight'"):
-        BitPlan.uniform(net(), bits=5, skip=("hea.weight",))
+        BitPlan.uniform(net(), bits=5, exclude=("hea.weight",))
     with pytest.raises(PlanError, match="matches no weight"):
         BitPlan.uniform(net(), bits=5, overrides={"zzz": 4})
 

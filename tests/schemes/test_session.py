@@ -238,7 +238,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(model: Tagger, 
 
 
 def test_state_of_another_plan_is_refused(model: Tagger) -> None:
-    saved = sv.compress(model, BitPlan.uniform(model, bits=3, skip=("conv.weight",)), sv.PTQ()).state_dict()
+    saved = sv.compress(model, BitPlan.uniform(model, bits=3, exclude=("conv.weight",)), sv.PTQ()).state_dict()
     with pytest.raises(PlanError, match=r"conv\.weight"):
         sv.compress(model, BitPlan.uniform(model, bits=3), sv.PTQ()).load_state_dict(saved)
     with pytest.raises(PlanError, match='"bits": 3'):

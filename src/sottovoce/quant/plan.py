@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -51,23 +51,26 @@ class BitPlan:
         zero: bool | None = None,
         scale_dtype: str = "float16",
         overrides: Mapping[str, int] | None = None,
-        skip: tuple[str, ...] = (),
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
     ) -> BitPlan:
         """The same bits for every weight of the model.
 
         kind: by default Lloyd-Max, and uniform levels at 8 bits, where they cost nothing. overrides: bits for the
-        parameters that match a shell pattern, the last match counting; skip: patterns of parameters left in float.
-        Raises PlanError for a pattern that matches nothing.
+        parameters that match a shell pattern, the last match counting. include: patterns of the only parameters to
+        compress, all where there are none; exclude: patterns of parameters left in float. A tied weight goes by any of
+        its names. Raises PlanError for a pattern that matches nothing.
         """
-        names = [w.name for w in find_weights(model)]
+        names = {name: w.name for w in find_weights(model) for name in (w.name, *w.aliases)}
         if not names:
             raise PlanError(
                 "the model has no weight that can be compressed: no LSTM, GRU, Linear, Embedding, Conv or attention"
             )
-        chosen = dict.fromkeys(names, bits)
+        chosen = dict.fromkeys(names.values(), bits)
         for pattern, value in (overrides or {}).items():
             chosen |= dict.fromkeys(_matching(pattern, names), value)
-        dropped = {name for pattern in skip for name in _matching(pattern, names)}
+        wanted = {name for pattern in include for name in _matching(pattern, names)} if include else set(chosen)
+        wanted -= {name for pattern in exclude for name in _matching(pattern, names)}
 
         def spec(b: int) -> BandSpec:
             eight = kind is None and b == 8
@@ -75,7 +78,7 @@ class BitPlan:
                 b, kind or ("uniform" if eight else "lloyd-max"), grouping, None if eight else zero, scale_dtype
             )
 
-        return cls({name: (spec(b),) for name, b in chosen.items() if name not in dropped})
+        return cls({name: (spec(b),) for name, b in chosen.items() if name in wanted})
 
     def split_rows(self, name: str, at: int, bits: tuple[int, int]) -> BitPlan:
         """The plan with one weight cut in two bands at row ``at``, with these bits above and below it."""
@@ -168,8 +171,9 @@ def _lay(name: str, weight: Weight, specs: tuple[BandSpec, ...]) -> list[Planned
     return bands
 
 
-def _matching(pattern: str, names: list[str]) -> list[str]:
-    found = [name for name in names if fnmatchcase(name, pattern)]
+def _matching(pattern: str, names: Mapping[str, str]) -> list[str]:
+    """First names of the weights that have a name of this pattern; ``names`` maps every name to the first one."""
+    found = [first for name, first in names.items() if fnmatchcase(name, pattern)]
     if not found:
         raise PlanError(f"pattern {pattern!r} matches no weight{did_you_mean(pattern, names)}")
     return found

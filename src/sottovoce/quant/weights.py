@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from sottovoce.errors import PlanError
 
 _RECURRENT = r"weight_(ih|hh|hr)(_l\d+(_reverse)?)?"
 # (module type, names of its weights, gates stacked in the rows)
@@ -77,6 +81,32 @@ def plain_name(name: str) -> str:
     return name.replace("_orig_mod.", "")
 
 
+def check_weight(name: str, parameter: Tensor) -> None:
+    """Raises PlanError for a weight whose memory cannot be worked on in place, or that is not float32."""
+    if parameter.dtype is not torch.float32:
+        raise PlanError(f"{name}: expected float32 master weights, found {parameter.dtype}; use autocast for speed")
+    if not parameter.is_contiguous():
+        raise PlanError(f"{name}: expected contiguous memory; channels_last cannot be compressed")
+
+
+def float_reasons(model: nn.Module) -> dict[str, str]:
+    """Every tensor of the model's state that is no weight, by its first name, and why it stays as it is.
+
+    Parameters, whatever holds them, and buffers that are saved with the model; tied ones once.
+    """
+    weights = {id(weight.parameter) for weight in find_weights(model)}
+    seen: set[int] = set()
+    reasons: dict[str, str] = {}
+    model = network(model)
+    for name, value in model.state_dict(keep_vars=True).items():
+        if id(value) in weights or id(value) in seen:
+            continue
+        seen.add(id(value))
+        owner, _, last = name.rpartition(".")
+        reasons[plain_name(name)] = _reason(model.get_submodule(owner), owner, last, value)
+    return reasons
+
+
 def as_matrix(tensor: Tensor) -> Tensor:
     """An (R, C) view of a weight: convolutions flatten to (C_out, C_in * k)."""
     return tensor.view(tensor.shape[0], prod(tensor.shape[1:]))
@@ -86,7 +116,7 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, int]]:
     for prefix, module in network(model).named_modules(remove_duplicate=False):
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             gates = _gates(module, name)
-            if gates and parameter.dim() >= 2 and parameter.is_floating_point():
+            if gates and parameter.dim() >= 2 and parameter.numel() and parameter.is_floating_point():
                 yield plain_name(f"{prefix}.{name}" if prefix else name), parameter, gates
 
 
@@ -96,3 +126,28 @@ def _gates(module: nn.Module, name: str) -> int:
         if isinstance(module, kind) and re.fullmatch(pattern, name):
             return 1 if name.startswith("weight_hr") else gates
     return 0
+
+
+def _reason(module: nn.Module, owner: str, name: str, value: Tensor) -> str:
+    if not isinstance(value, nn.Parameter):
+        return "buffer"
+    if "norm" in type(module).__name__.lower():
+        return "norm"
+    if "bias" in name:
+        return "bias"
+    if not value.numel():
+        return f"empty: a shape of {tuple(value.shape)} holds no weight"
+    if isinstance(module, ParametrizationList):
+        made, what = type(module[0]).__name__.lstrip("_"), owner.rpartition(".")[2]
+        return f"{made} computes the {what} from it: torch.nn.utils.parametrize.remove_parametrizations undoes that"
+    if value.dim() < 2:
+        return f"a vector of shape {tuple(value.shape)}: a weight is a matrix"
+    if not value.is_floating_point():
+        return f"{value.dtype}: a weight is float32"
+    if _supported(module):
+        return f"no weight of {type(module).__name__}: {name}"
+    return f"unsupported layer: {type(module).__name__}"
+
+
+def _supported(module: nn.Module) -> bool:
+    return any(isinstance(module, kind) for kind, _, _ in _KINDS)

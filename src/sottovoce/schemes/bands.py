@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sottovoce.errors import PlanError
 from sottovoce.packed import Band, make_band
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.makers import make_codebook
 from sottovoce.quant.plan import PlannedBand
 from sottovoce.quant.scaling import scale_dtype
-from sottovoce.quant.weights import as_matrix
+from sottovoce.quant.weights import as_matrix, check_weight
 from sottovoce.schemes.processes import agreed, gathered, gathered_rows, held_rows, is_sharded, local
 
 if TYPE_CHECKING:
@@ -45,12 +44,7 @@ class TrainedBand:
         Raises PlanError for a weight whose memory cannot be worked on in place, or that is not float32.
         """
         weight = planned.weight.parameter
-        if weight.dtype is not torch.float32:
-            raise PlanError(
-                f"{planned.weight.name}: expected float32 master weights, found {weight.dtype}; use autocast for speed"
-            )
-        if not weight.is_contiguous():
-            raise PlanError(f"{planned.weight.name}: expected contiguous memory; channels_last cannot be compressed")
+        check_weight(planned.weight.name, weight)
         whole = as_matrix(gathered(weight.data))[planned.start : planned.stop]
         codebook = agreed(make_codebook(whole, planned.spec, planned.weight.gates), group)
         return cls(planned, codebook, group, held_rows(planned.weight.name, weight))

@@ -1,6 +1,7 @@
 """Which bits each matrix gets: sensitivities, architecture search, exact allocation."""
 
 from sottovoce.search.clustering import Cluster, Part, clusters, plan_of
+from sottovoce.search.describing import DescribedTensor, Description, describe
 from sottovoce.search.measuring import sensitivity
 from sottovoce.search.nas import NAS, search_architecture
 from sottovoce.search.table import Choice, SensitivityTable
@@ -10,10 +11,13 @@ __all__ = [
     "NAS",
     "Choice",
     "Cluster",
+    "DescribedTensor",
+    "Description",
     "Part",
     "Searchable",
     "SensitivityTable",
     "clusters",
+    "describe",
     "plan_of",
     "search_architecture",
     "sensitivity",
