@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sottovoce.export.hub import from_pretrained, push_to_hub, save_pretrained
     from sottovoce.losses import Teacher, distillation
     from sottovoce.packed import PackedModel
     from sottovoce.quant import BandSpec, BitPlan, load
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "from_pretrained": "export.hub",
+    "push_to_hub": "export.hub",
+    "save_pretrained": "export.hub",
     "PackedModel": "packed",
     "BandSpec": "quant",
     "BitPlan": "quant",
@@ -63,8 +67,11 @@ __all__ = [
     "compress",
     "describe",
     "distillation",
+    "from_pretrained",
     "linear_qat",
     "load",
+    "push_to_hub",
+    "save_pretrained",
     "search_architecture",
     "sensitivity",
 ]

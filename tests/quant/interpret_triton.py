@@ -25,4 +25,3 @@ for bits in range(1, 9):
         half = launch(x.half(), packed.codes, packed.levels, packed.scale, bits)
         assert half.dtype is torch.float16
         assert np.allclose(half.float().numpy(), expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max())
-print("all widths agree")

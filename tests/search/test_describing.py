@@ -93,7 +93,9 @@ def test_include_and_exclude() -> None:
 
 
 def test_weights_that_compress_refuses_are_told_with_its_words() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3).half(), nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last))
+    model = nn.Sequential(
+        nn.Linear(4, 4), nn.Linear(4, 3).half(), nn.Conv2d(2, 3, 3).to(memory_format=torch.channels_last)
+    )
     described = sv.describe(model, bits=4)
     reasons = {t.name: t.reason for t in described.tensors}
     assert reasons["0.weight"] == ""

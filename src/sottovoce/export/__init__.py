@@ -1,6 +1,10 @@
-"""Packed models for other runtimes: plain ONNX graphs, and stock sherpa-onnx. Needs the [export] extra, no PyTorch."""
+"""Packed models for others: plain ONNX graphs, stock sherpa-onnx, the Hugging Face Hub.
+
+Needs the [export] extra, no PyTorch; the Hub's form alone needs nothing (``sottovoce.export.hub``).
+"""
 
 from sottovoce.export.checks import Closeness
+from sottovoce.export.hub import from_pretrained, push_to_hub, save_pretrained
 from sottovoce.export.onnx_files import Exported, export_onnx
 from sottovoce.export.onnx_set import export_onnx_set
 from sottovoce.export.sherpa_files import PREDICTORS, SherpaExported, Transcripts, export_sherpa, paths_of
@@ -17,5 +21,8 @@ __all__ = [
     "export_onnx",
     "export_onnx_set",
     "export_sherpa",
+    "from_pretrained",
     "paths_of",
+    "push_to_hub",
+    "save_pretrained",
 ]

@@ -15,8 +15,9 @@ from sottovoce.quant.weights import network, plain_name
 
 
 @torch.no_grad()
-def load(path: str | Path, *, into: nn.Module, packed: bool = False) -> PackedModel:
-    """Fill a module of the same tensor names and shapes from a packed file, and return the packed model.
+def load(path: str | Path | PackedModel, *, into: nn.Module, packed: bool = False) -> PackedModel:
+    """Fill a module of the same tensor names and shapes from a packed file, or from a packed model that was read
+    already, and return the packed model.
 
     By default every weight is decoded, into the parameters as they are: any dtype, device or compiled graph stays.
     With ``packed`` each ``nn.Linear`` and ``nn.Embedding`` whose weight the file holds as codes is replaced by a layer
@@ -26,10 +27,10 @@ def load(path: str | Path, *, into: nn.Module, packed: bool = False) -> PackedMo
     Raises FormatError when the file cannot be trusted, or naming the tensor that is missing, left over or of another
     shape; the module is unchanged then.
     """
-    model = load_model(path)
+    model = path if isinstance(path, PackedModel) else load_model(path)
     into = network(into)
     state = {plain_name(name): value for name, value in into.state_dict().items()}
-    _check(path, model, state)
+    _check("packed model" if isinstance(path, PackedModel) else str(path), model, state)
     replaced = _replace(into, model) if packed else set()
     for name, target in state.items():
         if name not in replaced:
@@ -37,7 +38,7 @@ def load(path: str | Path, *, into: nn.Module, packed: bool = False) -> PackedMo
     return model
 
 
-def _check(path: str | Path, model: PackedModel, state: dict[str, Tensor]) -> None:
+def _check(path: str, model: PackedModel, state: dict[str, Tensor]) -> None:
     names = {*model.tensors, *model.aliases}
     for name in sorted(names ^ state.keys()):
         where = "the file lacks" if name in state else "the module lacks"
