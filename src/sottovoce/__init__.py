@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sottovoce.export.hub import from_pretrained, push_to_hub, save_pretrained
+    from sottovoce.export import from_pretrained, push_to_hub, save_pretrained
     from sottovoce.losses import Teacher, distillation
     from sottovoce.packed import PackedModel
-    from sottovoce.quant import BandSpec, BitPlan, load
+    from sottovoce.quant import BandSpec, BitPlan, load, sort_rows
     from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Session, StraightThrough, compress, linear_qat
     from sottovoce.search import NAS, SensitivityTable, clusters, describe, search_architecture, sensitivity
     from sottovoce.training import CompressionCallback
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "from_pretrained": "export.hub",
-    "push_to_hub": "export.hub",
-    "save_pretrained": "export.hub",
+    "from_pretrained": "export",
+    "push_to_hub": "export",
+    "save_pretrained": "export",
     "PackedModel": "packed",
     "BandSpec": "quant",
     "BitPlan": "quant",
     "load": "quant",
+    "sort_rows": "quant",
     "Teacher": "losses",
     "distillation": "losses",
     "ADMM": "schemes",
@@ -74,6 +75,7 @@ __all__ = [
     "save_pretrained",
     "search_architecture",
     "sensitivity",
+    "sort_rows",
 ]
 
 

@@ -9,9 +9,11 @@ import torch
 import sottovoce as sv
 from sottovoce.losses import rnnt_loss_from_logits
 from sottovoce.models import Rnnt
-from sottovoce.packed import RnntArchitecture
+from sottovoce.packed import PackedMatrix, RnntArchitecture
 from sottovoce.quant import BandSpec, BitPlan, make_codebook
+from sottovoce.quant.codebook_linear import takes
 from sottovoce.quant.lloyd_max import lloyd_max
+from sottovoce.quant.packed_modules import PackedLinear, PackedWeight
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -108,3 +110,29 @@ def test_a_grad_scaler_on_the_device() -> None:
         scaler.step(optimizer)
         scaler.update()
     assert session.step < 8  # the first scales overflow, and skipped steps count for nothing
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 5, 6, 7, 8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_triton_kernel_agrees_with_decoded_weights(bits: int, dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    weight = torch.randn(70, 333, generator=torch.Generator().manual_seed(bits))
+    layer = torch.nn.Linear(333, 70)
+    layer.weight.data.copy_(weight)
+    session = sv.compress(layer, BitPlan.uniform(layer, bits=bits, grouping="row"), sv.PTQ())
+    matrix = session.finish().tensors["weight"]
+    assert isinstance(matrix, PackedMatrix)
+    packed = PackedLinear(layer, PackedWeight(matrix)).cuda()
+    for count in (1, 5, 16, 17):  # the last is too many for the kernel
+        x = torch.randn(count, 333, generator=torch.Generator().manual_seed(count)).cuda().to(dtype)
+        expected = x.double().cpu() @ torch.from_numpy(matrix.decode()).double().T + layer.bias.detach().double().cpu()
+        with torch.no_grad():
+            assert takes(x) == (count <= 16)
+            found = packed(x)
+            compiled = torch.compile(packed, fullgraph=True)(x)
+        tolerance = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 1e-1}[dtype]
+        assert found.dtype is dtype
+        assert torch.allclose(
+            found.double().cpu(), expected, rtol=tolerance, atol=tolerance * float(expected.abs().max())
+        )
+        assert torch.allclose(compiled.double(), found.double(), rtol=tolerance, atol=tolerance)

@@ -145,16 +145,22 @@ def _found_results(file: Path | None) -> list[dict[str, Any]]:
 
 
 def _rows(results: Results) -> list[dict[str, Any]]:
-    if isinstance(results, str | Path):
-        try:
-            results = json.loads(Path(results).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ExportError(f"{results}: expected results as JSON ({error})") from error
-    rows = [results] if isinstance(results, Mapping) else list(results)
+    found: Any = _read_results(Path(results)) if isinstance(results, str | Path) else results
+    rows = [found] if isinstance(found, Mapping) else list(found)
     for row in rows:
         if not isinstance(row, Mapping) or not {"wer", "perplexity"} & row.keys():
             raise ExportError(f"results: expected rows with a wer or a perplexity, found {str(row)[:80]}")
     return [dict(row) for row in rows]
+
+
+def _read_results(path: Path) -> Any:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ExportError(f"{path}: expected results as JSON ({error})") from error
+    if not isinstance(found, list | dict):
+        raise ExportError(f"{path}: expected a row of results or a list of them, found {str(found)[:80]}")
+    return found
 
 
 def _make_folder(folder: Path) -> None:

@@ -47,31 +47,42 @@ class PackedBand(nn.Module):
     def linear(self, x: Tensor) -> Tensor:
         """x (N, C) -> (N, R): the product with the band's weights, without a bias."""
         if takes(x):
-            return codebook_linear(x, self.codes, self.levels, self.scale, self.bits)
+            product: Tensor = codebook_linear(x, self.codes, self.levels, self.scale, self.bits)
+            return product
         return F.linear(x, self.decode().to(x.dtype))
 
 
 class PackedWeight(nn.Module):
-    """A matrix (R, C) in bands of rows. Tied layers share one."""
+    """A matrix (R, C) in bands of rows. Tied layers share one.
 
-    def __init__(self, matrix: PackedMatrix) -> None:
+    place: where sorted rows (``quant.sorted_rows``) lie: row r of the weight is row ``place[r]`` of the bands.
+    """
+
+    place: Tensor | None
+
+    def __init__(self, matrix: PackedMatrix, place: Tensor | None = None) -> None:
         super().__init__()
+        self.register_buffer("place", place)
         self.bands = nn.ModuleList(PackedBand(band, matrix.columns) for band in matrix.bands)
         self.starts = [band.start for band in matrix.bands]
 
     def decode(self) -> Tensor:
         """The weights (R, C); in float32, bit for bit what the file decodes to."""
-        return torch.cat([self._band(k).decode() for k in range(len(self.bands))])
+        weight = torch.cat([self._band(k).decode() for k in range(len(self.bands))])
+        return weight if self.place is None else weight[self.place]
 
     def linear(self, x: Tensor) -> Tensor:
         """x (..., C) -> (..., R)."""
         flat = x.reshape(-1, x.shape[-1])
         parts = [self._band(k).linear(flat) for k in range(len(self.bands))]
-        return torch.cat(parts, -1).reshape(*x.shape[:-1], -1)
+        product = torch.cat(parts, -1)
+        product = product if self.place is None else product.index_select(-1, self.place)
+        return product.reshape(*x.shape[:-1], -1)
 
     def rows(self, index: Tensor) -> Tensor:
         """The rows of these numbers: int64 (...,) -> (..., C)."""
         flat = index.reshape(-1)
+        flat = flat if self.place is None else self.place[flat]
         found = self._band(0).decode(self._inside(flat, 0))
         for k in range(1, len(self.bands)):
             found = torch.where((flat >= self.starts[k])[:, None], self._band(k).decode(self._inside(flat, k)), found)

@@ -28,6 +28,7 @@ _KINDS: tuple[tuple[type[nn.Module], str, int], ...] = (
     (nn.Embedding, r"weight", 1),
     (nn.Conv1d, r"weight", 1),
     (nn.Conv2d, r"weight", 1),
+    (nn.Module, r"sorted_weight", 1),  # quant/sorted_rows.py
 )
 
 
@@ -150,4 +151,4 @@ def _reason(module: nn.Module, owner: str, name: str, value: Tensor) -> str:
 
 
 def _supported(module: nn.Module) -> bool:
-    return any(isinstance(module, kind) for kind, _, _ in _KINDS)
+    return any(isinstance(module, kind) for kind, _, _ in _KINDS if kind is not nn.Module)
