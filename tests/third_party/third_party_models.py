@@ -130,6 +130,25 @@ def moonshine() -> nn.Module:
     )
 
 
+def crdnn() -> nn.Module:
+    try:
+        from speechbrain.lobes.models.CRDNN import CRDNN
+    except (ImportError, OSError) as error:  # OSError: a torchaudio that was built for another torch
+        pytest.skip(f"needs speechbrain, and a torchaudio that loads beside this torch ({error})")
+    return CRDNN(
+        input_shape=[2, 20, 16],
+        cnn_blocks=1,
+        cnn_channels=(4,),
+        cnn_kernelsize=(3, 3),
+        rnn_layers=1,
+        rnn_neurons=12,
+        rnn_bidirectional=True,
+        rnn_re_init=False,
+        dnn_blocks=1,
+        dnn_neurons=12,
+    )
+
+
 class Recurrent(nn.Module):
     """A GRU over a bidirectional LSTM, as older acoustic models are built."""
 
@@ -219,6 +238,14 @@ CASES = {
         ("model.encoder.conv1.weight", "model.decoder.embed_tokens.weight"),
         {"model.encoder.conv3.bias": "bias", "model.encoder.groupnorm.weight": "norm"},
         ("proj_out.weight",),
+    ),
+    "speechbrain-crdnn": Case(
+        crdnn,
+        lambda: {"x": _noise(2, 20, 16)},
+        _square,
+        _itself,
+        ("CNN.block_0.conv_2.conv.weight", "RNN.rnn.0.u.weight"),
+        {"CNN.block_0.norm_1.norm.weight": "norm", "RNN.rnn.0.h_init": "buffer"},
     ),
     "recurrent": Case(
         Recurrent,
