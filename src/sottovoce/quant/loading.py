@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sottovoce.errors import FormatError
@@ -73,8 +75,12 @@ def _check(path: str, model: PackedModel, state: Mapping[str, Tensor], sources: 
         if found != tuple(target.shape):
             raise FormatError(f"{path}: tensor {name!r}: expected shape {tuple(target.shape)}, found {found}")
         place = sources[name].place
-        if place is not None and not np.array_equal(np.sort(model.tensors[place]), np.arange(found[0])):
+        if place is not None and not _is_order(model.tensors[place], found[0]):
             raise FormatError(f"{path}: tensor {place!r}: expected each of {found[0]} places once")
+
+
+def _is_order(place: PackedMatrix | NDArray[Any], rows: int) -> bool:
+    return isinstance(place, np.ndarray) and place.dtype.kind == "i" and np.array_equal(np.sort(place), np.arange(rows))
 
 
 def _values(model: PackedModel, source: _Source) -> Tensor:

@@ -29,11 +29,11 @@ class SortedRows(nn.Module):
     sorted_weight: nn.Parameter
     place: Tensor
 
-    def __init__(self, weight: nn.Parameter, place: Tensor, training: bool) -> None:
+    def __init__(self, layer: nn.Module, place: Tensor) -> None:
         super().__init__()
-        self.register_parameter(WEIGHT, weight)
+        self.register_parameter(WEIGHT, layer.get_parameter("weight"))
         self.register_buffer(PLACE, place)
-        self.train(training)
+        self.train(layer.training)
 
     @property
     def weight(self) -> Tensor:
@@ -44,7 +44,7 @@ class SortedEmbedding(SortedRows):
     """``nn.Embedding`` over sorted rows."""
 
     def __init__(self, embedding: nn.Embedding, place: Tensor) -> None:
-        super().__init__(embedding.weight, place, embedding.training)
+        super().__init__(embedding, place)
         self.num_embeddings, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
         self.padding_idx = embedding.padding_idx
         self._padding = None if embedding.padding_idx is None else int(place[embedding.padding_idx])
@@ -58,7 +58,7 @@ class SortedLinear(SortedRows):
     """``nn.Linear`` over sorted rows; the bias stays in the model's own order."""
 
     def __init__(self, linear: nn.Linear, place: Tensor) -> None:
-        super().__init__(linear.weight, place, linear.training)
+        super().__init__(linear, place)
         self.in_features, self.out_features, self.bias = linear.in_features, linear.out_features, linear.bias
 
     def forward(self, input: Tensor) -> Tensor:
