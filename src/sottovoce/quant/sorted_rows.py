@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sottovoce.errors import PlanError
-from sottovoce.quant.weights import find_weights
+from sottovoce.quant.weights import find_weights, network
 
 WEIGHT, PLACE = "sorted_weight", "place"
 
@@ -78,6 +78,7 @@ def sort_rows(model: nn.Module, name: str, order: Sequence[int] | Tensor) -> str
 
     Raises PlanError for a name or an order that do not fit, and where another kind of layer holds the weight.
     """
+    model = network(model)
     weight = next((w for w in find_weights(model) if name in (w.name, *w.aliases)), None)
     if weight is None:
         raise PlanError(f"{name}: no weight of this model: nothing to sort")
