@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from sottovoce.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from sottovoce.export import from_pretrained, push_to_hub, save_pretrained
     from sottovoce.losses import Teacher, distillation
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from sottovoce.search import NAS, SensitivityTable, clusters, describe, search_architecture, sensitivity
     from sottovoce.training import CompressionCallback
     from sottovoce.training.trainer_callback import TrainerCompressionCallback as TrainerCompressionCallback
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "from_pretrained": "export",

@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from sottovoce import __version__
+from sottovoce.version import __version__
 
 _LIBRARIES = ("torch", "lightning", "lhotse", "numpy", "safetensors", "sentencepiece", "kaldi-native-fbank")
 
