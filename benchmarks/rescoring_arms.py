@@ -30,8 +30,10 @@ from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.wer import count_errors
 from sottovoce.packed import file_sizes
 from sottovoce.runtime.language_models import read_language_model
+from sottovoce.training.config import Recipe, load_recipe
 from sottovoce.training.run import Run, file_hash
 from sottovoce.training.scoring import nbest_split
+from sottovoce.training.train import train
 from sottovoce.training.workers import Task
 
 SPEECH, CONFUSIONS = "speech", "confusions"
@@ -121,7 +123,12 @@ class Lists:
 
     @property
     def run(self) -> Path:
-        return self.recognizer or self.base.folder / "base"
+        return self.recognizer or self.base.folder / "second"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recognizer's: that of its second round."""
+        return load_recipe(self.base.source.recipe, self.settings["second_round"])
 
     def file(self, split: str) -> Path:
         """``dev``, or the split that is scored."""
@@ -255,6 +262,7 @@ def _check_recognizer(lists: Lists) -> None:
     """Train it where none is named. Raises SystemExit if the lists that are there are another one's."""
     if lists.recognizer is None:
         arms.train_base(lists.base)
+        train(lists.recipe, lists.base.data, lists.run, start=lists.base.base, threads=1, progress=False)
     mark, own = lists.file("dev").with_name("recognizer"), file_hash(Run(lists.run).model)
     if mark.exists() and mark.read_text() != own:
         raise SystemExit(f"{mark.parent}: the lists there are those of another recognizer: give another --out")
@@ -264,10 +272,8 @@ def _check_recognizer(lists: Lists) -> None:
 
 def _decode(lists: Lists, split: str) -> None:
     run, recipe, data = Run.open(lists.run)
-    if recipe.digest() != lists.base.recipe().digest():
-        raise SystemExit(
-            f"{lists.run}: expected a run of recipes/{lists.settings['recipe']}.yaml, found another recipe"
-        )
+    if recipe.digest() != lists.recipe.digest():
+        raise SystemExit(f"{lists.run}: expected a second round of {lists.settings['recipe']}, found another recipe")
     keys = ("beam", "blank_penalty", "arithmetic")
     found = nbest_split(run.model, data, split, **{key: lists.settings[key] for key in keys})  # type: ignore[arg-type]
     write_nbest(lists.file(split), found)
