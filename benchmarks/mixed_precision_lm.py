@@ -126,7 +126,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "dev"), default="validation")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--only", action="append", help="rows whose names hold this; repeatable")
+    parser.add_argument("--only", action="append", help="a row's name, or what rows' names hold; repeatable")
     parser.add_argument("--quick", action="store_true", help="few rows after one epoch: checks the script only")
     parser.add_argument("--table", action="store_true", help="print what is there")
     parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
@@ -154,7 +154,9 @@ def places_of(plan: Plan, name: str, options: argparse.Namespace) -> tuple[Place
 def rows_of(plan: Plan, name: str, options: argparse.Namespace) -> list[Row]:
     """The rows of a model, few of them for a quick check."""
     rows = [row for row in plan.rows if row.models is None or name in row.models]
-    rows = [row for row in rows if not options.only or any(text in row.name for text in options.only)]
+    names = {row.name for row in rows}
+    if options.only:
+        rows = [row for row in rows if any(t == row.name if t in names else t in row.name for t in options.only)]
     return [row for row in rows if row.quick] if options.quick else rows
 
 
