@@ -1,0 +1,126 @@
+"""Every code block of README and docs runs as it stands, page by page, in one folder; what cannot run here says why,
+and is at least code that compiles and commands whose options exist."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer
+import yaml
+from doc_blocks import DOCS, PAGES, ROOT, Block, blocks_of, furnish, given, smaller
+
+from sottovoce.cli import main as cli
+
+ALL = [(page, block) for page in PAGES for block in blocks_of(page)]
+PLACES = [f"{Path(page).name}:{block.line}" for page, block in ALL]
+LANGUAGES = {"python", "bash", "console", "yaml", "json", "c", "text", ""}
+
+
+def test_every_page_is_known() -> None:
+    assert {path.name for path in DOCS.glob("*.md")} == set(PAGES[1:])
+    navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    pages = [page for entry in navigation for value in entry.values() for page in _pages(value)]
+    assert pages == [page for page in PAGES[1:] if page in pages] and set(pages) == set(PAGES[1:])
+
+
+def _pages(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [page for entry in value for page in entry.values()]
+
+
+@pytest.mark.parametrize(("page", "block"), ALL, ids=PLACES)
+def test_a_block_is_sound(page: str, block: Block) -> None:
+    """Whether it runs or not: the language is one that is looked at, a reason is given, the syntax holds."""
+    assert block.language in LANGUAGES
+    assert block.runs != bool(block.reason)
+    if block.language == "python":
+        compile(block.text, f"{page}:{block.line}", "exec")
+    if block.language == "json" and "..." not in block.text:
+        json.loads(block.text)
+    if block.language == "yaml":
+        yaml.safe_load(block.text)
+    if block.language in ("bash", "console"):
+        for words in block.commands():
+            if words[0] == "sottovoce":
+                parse(words[1:])
+
+
+def test_few_blocks_are_not_run() -> None:
+    runnable = [block for _, block in ALL if block.language in ("python", "bash", "console")]
+    left = [block for block in runnable if not block.runs]
+    assert len(left) <= len(runnable) / 4, [block.reason for block in left]
+
+
+def parse(words: list[str]) -> None:
+    """Raises click's error for a command, an option or a value that does not exist; runs nothing."""
+    context = click.Context(command := typer.main.get_command(cli.app), info_name="sottovoce")
+    while isinstance(command, click.Group):
+        _, command, words = command.resolve_command(context, words)
+        context = click.Context(command, info_name=command.name, parent=context)
+    for parameter in command.params:  # whether files exist is for the run to say
+        if isinstance(parameter.type, click.Path):
+            parameter.type.exists = False
+    command.make_context(command.name, words, parent=context)
+
+
+@pytest.mark.parametrize("words", ["compress --bit 5 r", "evaluat r", "search r --metric entropy", "train fsdd"])
+def test_a_wrong_command_is_noticed(words: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse(words.split())
+
+
+class Reader:
+    """Goes through the pages in order, in one folder, as far as it is asked to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.at = 0
+        furnish(folder)
+        for name in ("recipes", "constraints.txt", "examples", "native"):
+            (folder / name).symlink_to(ROOT / name)
+
+    def read(self, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.chdir(self.folder)
+        monkeypatch.setenv("COLUMNS", "200")
+        while self.at <= PAGES.index(page):
+            self.at += 1
+            self._run(PAGES[self.at - 1], monkeypatch)
+
+    def _run(self, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        names: dict[str, Any] = {"__name__": "__main__"}
+        for block in blocks_of(page):
+            where = f"{page}:{block.line}"
+            if not block.runs:
+                continue
+            if block.title:
+                (self.folder / block.title).write_text(block.text)
+            elif block.language == "python":
+                names = {**given(), **{k: v for k, v in names.items() if k not in given()}}
+                exec(compile(block.text, where, "exec"), names)
+            elif block.language in ("bash", "console"):
+                for words in block.commands():
+                    self._command(words, where, monkeypatch)
+
+    def _command(self, words: list[str], where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert words[0] == "sottovoce", f"{where}: {words[0]} cannot be run here: mark the block"
+        monkeypatch.setattr(sys, "argv", ["sottovoce", *smaller(words[1:])])
+        try:
+            cli.run()
+        except SystemExit as stop:
+            assert not stop.code, f"{where}: {' '.join(words)}: exit code {stop.code}"
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    yield Reader(tmp_path_factory.mktemp("reader"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: Path(page).stem)
+def test_a_page_runs(page: str, reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader.read(page, monkeypatch)
