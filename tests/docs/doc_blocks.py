@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parents[1] / "runtime"))
+from tiny_rnnt import SMALL, random_model, tokenizer, vocabulary
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -44,7 +48,6 @@ RECOGNIZER = (
     "phase.warmup_steps=1",
     "compression.phase.epochs=1",
     "compression.phase.warmup_steps=0",
-    "corpus.options.train_strings=24",
     "data.epoch_strings=24",
     "model.encoder_units=16",
     "model.embedding=8",
@@ -117,7 +120,7 @@ def smaller(words: list[str]) -> list[str]:
 
 
 def furnish(folder: Path) -> None:
-    """What the pages say that a reader has: a corpus of spoken digits, a recording, text, a trained model of others."""
+    """What the pages say that a reader has: a corpus of spoken digits, recordings, text, and README's recognizer."""
     rng = np.random.default_rng(0)
     for speaker, name in enumerate(("george", "jackson", "lucas", "nicolas", "theo", "yweweler")):
         for digit in range(10):
@@ -134,6 +137,10 @@ def furnish(folder: Path) -> None:
     for split, lines in (("train", 200), ("dev", 30), ("test", 30)):
         text = "\n".join(" ".join(rng.choice(DIGITS, rng.integers(2, 6))) for _ in range(lines))
         (folder / "text" / f"{split}.txt").write_text(text + "\n")
+    (folder / "runs" / "fsdd-5bit").mkdir(parents=True)
+    a = replace(SMALL, vocabulary=vocabulary())
+    recognizer = random_model(a, input={"kind": "waveform", "bins": 5}, tokenizer=tokenizer())
+    recognizer.save(folder / "runs" / "fsdd-5bit" / "model.safetensors")
 
 
 class Toy(nn.Module):
@@ -142,11 +149,12 @@ class Toy(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(24, 16)
+        self.front = nn.ModuleDict({"conv": nn.Conv1d(16, 16, 1)})
         self.lstm = nn.LSTM(16, 16, batch_first=True)
         self.output = nn.Linear(16, 24)
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.output(self.lstm(self.embedding(x))[0])
+        logits: Tensor = self.output(self.lstm(self.front["conv"](self.embedding(x).mT).mT)[0])
         return nn.functional.cross_entropy(logits.flatten(0, 1), x.roll(-1, 1).flatten()) if self.training else logits
 
 
