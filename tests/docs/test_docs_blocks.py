@@ -4,6 +4,7 @@ and is at least code that compiles and commands whose options exist."""
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 import yaml
 from doc_blocks import DOCS, PAGES, ROOT, Block, blocks_of, furnish, given, smaller
 
+import sottovoce
 from sottovoce.cli import main as cli
 
 ALL = [(page, block) for page in PAGES for block in blocks_of(page)]
@@ -26,6 +28,11 @@ def test_every_page_is_known() -> None:
     navigation = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
     pages = [page for entry in navigation for value in entry.values() for page in _pages(value)]
     assert pages == [page for page in PAGES[1:] if page in pages] and set(pages) == set(PAGES[1:])
+
+
+def test_the_reference_has_every_public_name() -> None:
+    documented = set(re.findall(r"^::: sottovoce\.(?:\w+\.)*(\w+)$", (DOCS / "api.md").read_text(), re.MULTILINE))
+    assert {*sottovoce.__all__, "TrainerCompressionCallback"} <= documented
 
 
 def _pages(value: Any) -> list[str]:
