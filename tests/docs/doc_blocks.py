@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
+import yaml
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "runtime"))
@@ -19,25 +20,14 @@ from tiny_rnnt import SMALL, random_model, tokenizer, vocabulary
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = (
-    "../README.md",
-    "index.md",
-    "quick-start.md",
-    "how-it-works.md",
-    "train.md",
-    "compress.md",
-    "your-model.md",
-    "language-models.md",
-    "rescore.md",
-    "run.md",
-    "export.md",
-    "import.md",
-    "report.md",
-    "api.md",
-    "file-format.md",
-    "benchmarks.md",
-    "design.md",
-)
+
+
+def _navigation(entries: list[Any]) -> list[str]:
+    found = [value for entry in entries for value in entry.values()]
+    return [page for value in found for page in ([value] if isinstance(value, str) else _navigation(value))]
+
+
+PAGES = ("../README.md", *_navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
 """In the order in which a reader, and the test, goes through them: a page may use what one before it has made."""
 
 FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
