@@ -17,7 +17,7 @@ import typer
 from numpy.typing import NDArray
 
 from sottovoce.errors import ConfigError
-from sottovoce.runtime import Recognizer, Result
+from sottovoce.runtime import LiveTranscript, Recognizer, Result
 
 CHUNK_SECONDS = 0.1
 _CLEAR = "\r\x1b[K"
@@ -27,20 +27,14 @@ Samples = NDArray[np.float32]
 
 def live_results(recognizer: Recognizer, rate: int, chunks: Iterable[Samples]) -> Iterator[tuple[Result, bool]]:
     """Each change of the transcript of chunks (S,) at ``rate`` Hz: the segment so far, and whether it is at its end."""
-    stream, shown = recognizer.create_stream(), ""
+    live = LiveTranscript(recognizer)
     for chunk in chunks:
-        stream.accept_waveform(rate, chunk)
-        recognizer.decode_stream(stream)
-        result, ended = recognizer.get_result(stream), recognizer.is_endpoint(stream)
-        if result.text and (ended or result.text != shown):
-            yield result, ended
-        shown = "" if ended else result.text
-        if ended:
-            recognizer.reset(stream)
-    stream.input_finished()
-    recognizer.decode_stream(stream)
-    if (result := recognizer.get_result(stream)).text:
-        yield result, True
+        live.accept(rate, chunk)
+        if (news := live.change()) is not None:
+            yield news
+    live.finish()
+    if (news := live.change()) is not None:
+        yield news
 
 
 def pieces(samples: Samples, rate: int) -> Iterator[Samples]:

@@ -31,11 +31,13 @@ _COMMANDS = {
     "import": ("importing", "import_weights", "Take over a trained model's weights, to compress them."),
     "inspect": ("inspect", "inspect", "Show every matrix of a model file."),
     "bench": ("bench", "bench", "Measure how fast a model file runs here."),
+    "serve": ("serve", "serve", "A local page: speak, and see what several models hear."),
     "doctor": ("doctor", "doctor", "Show which kernels run here, and why."),
 }
 _INTERRUPTED = 130  # how typer ends on ctrl-c
 _TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "scipy", "urllib3")
 _EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "espeakng_loader": "demo", "sounddevice": "microphone"}
+_EXTRAS |= dict.fromkeys(("fastapi", "starlette", "uvicorn", "websockets"), "serve")
 _EXTRAS |= dict.fromkeys(("onnx", "onnxruntime", "sherpa_onnx"), "export")
 
 

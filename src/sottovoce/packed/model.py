@@ -67,6 +67,13 @@ class PackedModel:
         return 4 * self.parameters
 
     @property
+    def average_bits(self) -> float:
+        """Bits of a packed weight on average, levels and scales not counted; 32 where nothing is packed."""
+        matrices = [tensor for tensor in self.tensors.values() if isinstance(tensor, PackedMatrix)]
+        bands = [(band.rows * matrix.columns, band.bits) for matrix in matrices for band in matrix.bands]
+        return sum(n * bits for n, bits in bands) / sum(n for n, _ in bands) if bands else 32.0
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all tensors, without tokenizer and metadata."""
         return sum(tensor.nbytes for tensor in self.tensors.values())

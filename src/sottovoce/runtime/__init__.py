@@ -3,6 +3,7 @@ a streaming recognizer."""
 
 from sottovoce.decoding.endpoint import EndpointRule, EndpointRules
 from sottovoce.runtime.kernels import KernelChoice, choose_kernel
+from sottovoce.runtime.live import LiveTranscript
 from sottovoce.runtime.native import NativeRnnt
 from sottovoce.runtime.network import make_network
 from sottovoce.runtime.recognizer import Recognizer
@@ -18,6 +19,7 @@ __all__ = [
     "EndpointRules",
     "KernelChoice",
     "LanguageModelScorer",
+    "LiveTranscript",
     "ModelInput",
     "NativeRnnt",
     "PackedRnnt",
