@@ -8,21 +8,19 @@ import os
 import socket
 import sys
 import webbrowser
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated
 
 import typer
-import uvicorn
-import websockets  # noqa: F401  uvicorn's sockets: without them it would refuse every one
 from rich.console import Console
 
 from sottovoce.cli.transcribe import SearchMethod
 from sottovoce.errors import ConfigError
 from sottovoce.runtime.rules import Arithmetic
-from sottovoce.serve import Limits, ServedModel, make_app, open_models
+from sottovoce.serve import Limits, ServedModel, make_app, make_server, open_models
 
 _STANDARD = Limits()
 _MOST_PORT = 65_535
-_IDLE_CONNECTIONS = 32  # beside the sockets: pages being loaded
 _UNTAKEN_MS = 60_000  # after which the system drops a client that takes nothing
 
 
@@ -79,17 +77,15 @@ def serve(
         message_bytes=max_message_kib * 1024,
         idle_seconds=idle_seconds,
     )
-    listening = _listen(host, port)
-    address = _address(host, listening.getsockname()[1])
-    console = Console(highlight=False, soft_wrap=True)
-    for model in opened:
-        console.print(_line(model), markup=False)
-    console.print(f"listening at {address}", markup=False)
-    if not _local(host):
-        _warn(host)
-    if sys.stdout.isatty() if browser is None else browser:
-        webbrowser.open(address)  # the socket is there already: the browser waits for its first answer
-    _run(make_app(opened, limits, hosts=[host, *(allow_host or [])]), listening, limits)
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
+    server = make_server(make_app(opened, limits, hosts=[host, *(allow_host or [])]), limits)
+    with _listen(host, port) as listening, suppress(KeyboardInterrupt):  # which is how it is ended
+        if not _local(host):
+            _warn(host)
+        _show(opened, address := _address(host, listening.getsockname()[1]))
+        if sys.stdout.isatty() if browser is None else browser:
+            webbrowser.open(address)  # the socket is there already: the browser waits for its first answer
+        server.run(sockets=[listening])
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -129,10 +125,13 @@ def _address(host: str, port: int) -> str:
     return f"http://{shown}:{port}/"
 
 
-def _line(model: ServedModel) -> str:
-    facts = model.facts
-    bits = "float" if facts.bits == 32 else f"{facts.bits:.3g} bits"
-    return f"{facts.name}: {bits}, {facts.model_bytes / 1e6:.2f} MB, {facts.kernel}"
+def _show(models: list[ServedModel], address: str) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for model in models:
+        facts = model.facts
+        bits = "float" if facts.bits == 32 else f"{facts.bits:.3g} bits"
+        console.print(f"{facts.name}: {bits}, {facts.model_bytes / 1e6:.2f} MB, {facts.kernel}", markup=False)
+    console.print(f"listening at {address}", markup=False)
 
 
 def _warn(host: str) -> None:
@@ -141,25 +140,3 @@ def _warn(host: str) -> None:
         "elsewhere give a page their microphone over https only",
         err=True,
     )
-
-
-def _run(app: Any, listening: socket.socket, limits: Limits) -> None:
-    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.INFO)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        ws="websockets-sansio",
-        ws_max_size=2 * limits.message_bytes,  # up to here the protocol says what is wrong, beyond it the socket closes
-        ws_per_message_deflate=False,
-        limit_concurrency=limits.connections + _IDLE_CONNECTIONS,
-        timeout_graceful_shutdown=1,
-    )
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass  # how it is ended
-    finally:
-        listening.close()

@@ -3,5 +3,6 @@
 from sottovoce.serve.app import make_app
 from sottovoce.serve.limits import Limits
 from sottovoce.serve.models import ServedModel, open_models
+from sottovoce.serve.server import make_server
 
-__all__ = ["Limits", "ServedModel", "make_app", "open_models"]
+__all__ = ["Limits", "ServedModel", "make_app", "make_server", "open_models"]
