@@ -46,6 +46,7 @@ class Lane:
         self._live = LiveTranscript(model.recognizer, endpoints=endpoints)
         self._pieces: asyncio.Queue[Piece | None] = asyncio.Queue(waiting)
         self._ending = False
+        self._arrived: float | None = None
         self._sound = self._spent = self._said = 0.0
 
     async def put(self, piece: Piece | None) -> None:
@@ -79,7 +80,7 @@ class Lane:
         begin = time.perf_counter()
         self._live.finish()
         self._spent += time.perf_counter() - begin
-        said += self._changed(turn[-1].arrived if turn else None)
+        said += self._changed()
         return [*said, Done(model=self._name, sound=round(self._sound, 3), spent=round(self._spent, 6))]
 
     def _heard(self, piece: Piece) -> list[Transcript | Done]:
@@ -87,17 +88,18 @@ class Lane:
         self._live.accept(piece.rate, piece.samples)
         self._spent += time.perf_counter() - begin
         self._sound += piece.seconds
+        self._arrived = piece.arrived
         since = time.monotonic() - self._said
-        return self._changed(piece.arrived, since > _LEAST_OFTEN) if self._live.ended or since > _MOST_OFTEN else []
+        return self._changed(since > _LEAST_OFTEN) if self._live.ended or since > _MOST_OFTEN else []
 
-    def _changed(self, arrived: float | None, due: bool = False) -> list[Transcript | Done]:
+    def _changed(self, due: bool = False) -> list[Transcript | Done]:
         news = self._live.change() or ((self._live.result(), False) if due else None)
         if news is None:
             return []
         self._said = time.monotonic()
-        return [self._transcript(*news, None if arrived is None else self._said - arrived)]
+        return [self._transcript(*news)]
 
-    def _transcript(self, result: Result, final: bool, latency: float | None) -> Transcript:
+    def _transcript(self, result: Result, final: bool) -> Transcript:
         return Transcript(
             model=self._name,
             segment=result.segment,
@@ -105,6 +107,6 @@ class Lane:
             final=final,
             sound=round(self._sound, 3),
             spent=round(self._spent, 6),
-            latency=None if latency is None else round(latency, 6),
+            latency=None if self._arrived is None else round(self._said - self._arrived, 6),
             words=[Heard(**asdict(word)) for word in result.words] if final else None,
         )
