@@ -48,9 +48,9 @@ _DROP = """([name, content]) => {
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the fake microphone hears, once."""
-    rng, t = np.random.default_rng(5), np.arange(4 * 48_000) / 48_000
+    noise = np.convolve(np.random.default_rng(5).normal(size=4 * 48_000), np.full(12, 1 / 12), "same")  # below 4 kHz
     path = tmp_path_factory.mktemp("spoken") / "spoken.wav"
-    soundfile.write(path, 0.3 * np.sin(t * (900 + 300 * np.sin(5 * t))) + rng.normal(0, 0.02, len(t)), 48_000)
+    soundfile.write(path, 0.5 * noise, 48_000)
     return path
 
 
@@ -138,7 +138,10 @@ def test_the_microphone_is_heard(
 
     [rate], (first, *others) = rates, heard.values()
     assert len(others) == 2 and all(np.array_equal(np.concatenate(first), np.concatenate(other)) for other in others)
-    assert similarity(np.concatenate(first), resample(read_audio(spoken)[0], 48_000, rate)) > 0.95
+    wanted_sound = resample(read_audio(spoken)[0], 48_000, rate)
+    parts = [wanted_sound[start : start + rate // 10] for start in range(0, len(wanted_sound) - rate // 10, rate // 5)]
+    found = [similarity(np.concatenate(first), part) for part in parts]
+    assert np.median(found) > 0.9, found  # all, but that a fake microphone stutters where the machine is busy
     wanted = [[text.split() for text in finals(model, rate, first)] for model in models]
     assert [[text.split() for text in texts] for texts in shown] == wanted and any(wanted)
 
@@ -153,14 +156,14 @@ def finals(model: ServedModel, rate: int, pieces: list[np.ndarray]) -> list[str]
     return [result.text for result, final in filter(None, [*found, live.change()]) if final]
 
 
-def similarity(heard: np.ndarray, wanted: np.ndarray) -> float:
-    """The largest correlation of a second of what was said with what was heard."""
-    part = wanted[len(wanted) // 2 :][: len(wanted) // 4].astype(np.float64)
+def similarity(heard: np.ndarray, part: np.ndarray) -> float:
+    """The largest correlation of a part of what was said with what was heard."""
+    heard, part = heard.astype(np.float64), part.astype(np.float64)
     size = 1 << (len(heard) + len(part)).bit_length()
     products = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(part, size)), size)[: len(heard) - len(part)]
-    sums = np.cumsum(np.concatenate([[0.0], heard.astype(np.float64) ** 2]))
+    sums = np.cumsum(np.concatenate([[0.0], heard**2]))
     energy = (sums[len(part) :] - sums[: -len(part)])[: len(products)]
-    return float((products / np.sqrt(energy * (part @ part) + 1e-12)).max())
+    return float((products / np.sqrt(energy * (part @ part) + 1e-9)).max())
 
 
 def test_what_is_refused_is_shown_and_the_page_goes_on(

@@ -5,6 +5,7 @@ const VERSION = 1;
 const SLICE = 65536; // bytes of a file in one message
 const SENT_AHEAD = 1 << 20; // bytes of a file that may wait in this browser
 const LAGGING = 1 << 22; // bytes of a microphone that may
+const FLUSHED = 1000; // ms in which a stopped microphone hands over what it has
 const COMPARED = 2000; // words at most
 const MEDIAN_OF = 51; // latest latencies
 
@@ -188,20 +189,20 @@ async function microphone() {
   try {
     if (!navigator.mediaDevices) throw new Error("browsers give a microphone to pages on localhost and over https only");
     media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
-    context = new AudioContext();
+    context = new AudioContext({ latencyHint: "playback" }); // larger buffers: no sound is lost on a busy machine
     await context.audioWorklet.addModule("microphone.js");
     const source = context.createMediaStreamSource(media);
     const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
     const socket = await connect({ type: "samples", rate: context.sampleRate, encoding: "float32" });
     await listen(socket, source, node);
-    await release(media, context);
     state("finishing");
+    release(media, context);
     await finish(socket, "That was all.");
   } catch (error) {
     fail(error);
   } finally {
     stopSpeaking = null;
-    await release(media, context);
+    release(media, context);
   }
 }
 
@@ -219,7 +220,11 @@ async function listen(socket, source, node) {
       say(lagging ? "Stopped: this machine does not keep up." : `Listening, ${clock(performance.now() - begin)}`, lagging);
       if (lagging) stopSpeaking();
     };
-    stopSpeaking = () => node.port.postMessage("stop");
+    stopSpeaking = () => {
+      node.port.postMessage("stop");
+      setTimeout(done, FLUSHED); // a device that was unplugged hands over nothing more
+    };
+    source.mediaStream.getAudioTracks()[0].addEventListener("ended", stopSpeaking);
     socket.ended.then(done);
     source.connect(node);
     state("listening");
@@ -229,9 +234,9 @@ async function listen(socket, source, node) {
   if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "end" }));
 }
 
-async function release(media, context) {
+function release(media, context) {
   for (const track of media?.getTracks() ?? []) track.stop();
-  if (context && context.state !== "closed") await context.close();
+  if (context && context.state !== "closed") context.close();
 }
 
 function fail(error) {
