@@ -15,7 +15,7 @@ import yaml
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses
 from sottovoce.evaluation.scores import SentenceScore, read_scores
-from sottovoce.packed import FileSizes, PackedMatrix, PackedModel, file_sizes, is_language_model, load_model
+from sottovoce.packed import FileSizes, PackedModel, file_sizes, is_language_model, load_model
 
 SPLITS = ("test", "dev")
 MODEL = "model.safetensors"
@@ -56,7 +56,7 @@ class RunFolder:
     @cached_property
     def bits(self) -> float | None:
         """Bits a packed weight on average, 32 for a float model."""
-        return None if self.model is None else average_bits(self.model)
+        return None if self.model is None else self.model.average_bits
 
     @property
     def scheme(self) -> str:
@@ -90,13 +90,6 @@ class RunFolder:
         """A file of JSON objects, nothing where there is none. Raises DataError for another one."""
         path = self.folder / name
         return [_object(path, line) for line in _read(path).splitlines() if line.strip()] if path.exists() else []
-
-
-def average_bits(model: PackedModel) -> float:
-    """Bits a weight of the packed matrices, levels and scales not counted; 32 where nothing is packed."""
-    matrices = [tensor for tensor in model.tensors.values() if isinstance(tensor, PackedMatrix)]
-    bands = [(band.rows * matrix.columns, band.bits) for matrix in matrices for band in matrix.bands]
-    return sum(n * b for n, b in bands) / sum(n for n, _ in bands) if bands else 32.0
 
 
 def open_runs(given: Sequence[str]) -> list[RunFolder]:

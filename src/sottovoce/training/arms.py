@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sottovoce.errors import ConfigError
-from sottovoce.packed import PackedMatrix, PackedModel, load_model
+from sottovoce.packed import PackedModel, load_model
 from sottovoce.quant import BitPlan
 from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
 from sottovoce.training.allocator import keep_freed_memory
@@ -139,21 +139,10 @@ def describe(packed: PackedModel, base: PackedModel, job: Job) -> PackedModel:
     """The packed model with what it needs to run, taken from the base, and how it came about."""
     made: dict[str, Any] = {"seed": job.seed, "recipe": job.recipe.name, "recipe_hash": job.recipe.digest()}
     if job.compression:
-        bits = job.compression.bits if job.compression.plan is None else _average_bits(packed)
+        bits = job.compression.bits if job.compression.plan is None else round(packed.average_bits, 3)
         made |= {"scheme": job.compression.scheme, "bits": bits}
         made |= {} if job.compression.plan is None else {"planned": True}
     return shipped(base).onto(packed, made)
-
-
-def _average_bits(packed: PackedModel) -> float:
-    """Bits a packed weight, to three digits."""
-    counts = [
-        (band.rows * tensor.columns, band.bits)
-        for tensor in packed.tensors.values()
-        if isinstance(tensor, PackedMatrix)
-        for band in tensor.bands
-    ]
-    return round(sum(n * b for n, b in counts) / max(sum(n for n, _ in counts), 1), 3)
 
 
 def _ptq(job: Job, module: TaskModule, run: Run) -> PackedModel:
