@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -73,6 +74,37 @@ def test_what_runs_lack_is_named_with_the_command_that_makes_it(make_run: MakeRu
         "sensitivity": "search",
     }  # fmt: skip
     assert "not measured yet" in page
+
+
+def test_what_was_measured_of_an_earlier_file_or_of_none_is_no_measure(make_run: MakeRun, tmp_path: Path) -> None:
+    older, unfinished = make_run("q4", 4), make_run("q2", 2)
+    language_model = write_language_model(tmp_path / "lm", 32, 0.0)
+    at = (older / "test.jsonl").stat().st_mtime_ns + 1_000_000_000
+    for folder in (older, language_model):
+        os.utime(folder / "model.safetensors", ns=(at, at + 10**12))
+    (unfinished / "model.safetensors").unlink()
+    page = made(make_run("fp32", 32), older, unfinished, language_model)
+    systems = section(page, "systems")
+    assert re.findall(r'scope="row"><span class="key s\d"></span>([\w-]+)<', systems) == ["fp32"]
+    assert all(f">{name}: " in systems for name in ("q4", "q2", "lm")) and systems.count("sottovoce evaluate") == 2
+    os.utime(older / "test.jsonl", ns=(at, at + 10**12))
+    assert "latency of q4" in section(made(older), "systems")  # bench.json is as old as it was
+
+
+def test_a_split_is_reported_on_for_its_hypotheses_and_no_other_file(make_run: MakeRun) -> None:
+    run = make_run("q4", 4, wrong=None)
+    (run / "test-nbest.jsonl").write_text("{}\n")
+    write_hypotheses(run / "dev.jsonl", hypotheses(2))
+    assert "words of dev" in made(run)
+
+
+def test_sensitivities_that_are_all_nothing_are_drawn(make_run: MakeRun) -> None:
+    run = make_run("q4", 4)
+    table = json.loads((run / "sensitivity.json").read_text())
+    for cluster in table["clusters"]:
+        cluster["omega"] = [0.0, 0.0, 0.0]
+    (run / "sensitivity.json").write_text(json.dumps(table))
+    assert section(made(run), "sensitivity").count("--heat:0%") == 9
 
 
 def test_figures_are_those_of_the_results_file(make_run: MakeRun) -> None:
@@ -148,7 +180,10 @@ def test_folders_and_files_that_cannot_be_used_are_one_line(make_run: MakeRun, t
             write_report(given, tmp_path / "out.html")
     for name, content in (
         ("weights.json", "{"), ("weights.json", json.dumps({"before": {"joiner.output.weight": {}}})),
-        ("levels.jsonl", '{"step": 1}\n'), ("sensitivity.json", "{}"), ("bench.json", '{"latency_ms": {}}'),
+        ("levels.jsonl", '{"step": 1}\n'), ("sensitivity.json", "{}"),
+        ("sensitivity.json", '{"bits": [2], "clusters": [{"name": "", "weights": 1, "omega": [], "parts": []}]}'),
+        ("plan.json", json.dumps({"weights": {"encoder.layers.0.weight_ih_l0": [4]}})),
+        ("bench.json", '{"latency_ms": {}}'),
     ):  # fmt: skip
         kept = (run / name).read_text()
         (run / name).write_text(content)

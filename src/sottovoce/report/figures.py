@@ -44,7 +44,7 @@ def systems_table(group: Group, chosen: System | None) -> Markup:
 
 
 def _explained(group: Group) -> str:
-    text = "Intervals are at 95 %, from a bootstrap over speakers or conversations. "
+    text = "Intervals are at 95 %, from a bootstrap over speakers or conversations, or utterances where these are few. "
     if len(group.systems) > 1:
         text += f"Differences are relative to {group.control.run.name} and paired; the shaded band ends at the margin. "
         if group.measure == "WER":
@@ -101,7 +101,7 @@ def _signed(share: float) -> str:
 
 def _latency(run: RunFolder) -> float | None:
     """P50 of a frame in ms, as ``bench --json`` left it."""
-    found = (run.json("bench.json") or {}).get("latency_ms")
+    found = (run.json("bench.json") or {}).get("latency_ms") if run.measured("bench.json") else None
     if found is None:
         return None
     try:

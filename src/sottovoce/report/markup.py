@@ -19,7 +19,9 @@ Child = str | float | None
 def element(name: str, /, *children: Child, **attributes: str | float | bool | None) -> Markup:
     """One element: ``element("td", 3, class_="number")``. ``_`` in a name stands for ``-``, one at its end for nothing;
     None and False leave an attribute or a child out."""
-    found = "".join(_attribute(key, value) for key, value in attributes.items() if value not in (None, False))
+    found = "".join(
+        _attribute(key, value) for key, value in attributes.items() if value is not None and value is not False
+    )
     if name in _VOID:
         return Markup(f"<{name}{found}>")
     return Markup(f"<{name}{found}>{join(*children)}</{name}>")
@@ -36,11 +38,11 @@ def _text(child: Child) -> str:
     return child if isinstance(child, Markup) else escape(child if isinstance(child, str) else number(child))
 
 
-def _attribute(key: str, value: str | float | bool | None) -> str:
+def _attribute(key: str, value: str | float | bool) -> str:
     name = key.rstrip("_").replace("_", "-")
     if value is True:
         return f" {name}"
-    return f' {name}="{escape(value if isinstance(value, str) else number(value or 0))}"'
+    return f' {name}="{escape(value if isinstance(value, str) else number(value))}"'
 
 
 def number(value: float) -> str:

@@ -186,8 +186,14 @@ def _missing(run: RunFolder) -> tuple[str, str]:
             f"sottovoce {'compress' if run.config.get('base') else 'train'} ...",
         )
     if run.is_language_model:
-        return "its perplexity is not measured yet:", f"sottovoce evaluate {folder} --scores {folder}/scores.jsonl"
-    return "its word errors are not measured yet:", f"sottovoce evaluate {folder} --hypotheses {folder}/test.jsonl"
+        return (
+            "the perplexity of its file is not measured yet:",
+            f"sottovoce evaluate {folder} --scores {folder}/scores.jsonl",
+        )
+    return (
+        "the word errors of its file are not measured yet:",
+        f"sottovoce evaluate {folder} --hypotheses {folder}/test.jsonl",
+    )
 
 
 def _measure(group: Group) -> str:

@@ -69,17 +69,28 @@ class RunFolder:
     def data(self) -> Path | None:
         return Path(self.config["data"]) if self.config.get("data") else None
 
-    def hypotheses(self, split: str) -> list[Hypothesis] | None:
-        """What the file made of a split, as the recipe decodes it; None where it was not evaluated."""
+    def measured(self, name: str) -> Path | None:
+        """A file of what the model was measured to do, where there is one: without a model, or older than it, what it
+        says is of another."""
+        path = self.folder / name
+        there = path.exists() and self.file.exists()
+        return path if there and path.stat().st_mtime_ns >= self.file.stat().st_mtime_ns else None
+
+    def hypotheses_file(self, split: str) -> Path | None:
+        """What the model made of a split, as the recipe decodes it; None where it was not evaluated."""
         penalty = float((self.recipe.get("decoding") or {}).get("blank_penalty") or 0)
         names = [f"{split}-blank{penalty}.jsonl"] if penalty else []
-        path = next((p for p in (self.folder / name for name in (*names, f"{split}.jsonl")) if p.exists()), None)
+        return next(filter(None, map(self.measured, (*names, f"{split}.jsonl"))), None)
+
+    def hypotheses(self, split: str) -> list[Hypothesis] | None:
+        """Those of ``hypotheses_file``."""
+        path = self.hypotheses_file(split)
         return None if path is None else read_hypotheses(path)
 
     def scores(self) -> list[SentenceScore] | None:
         """A language model's log-probabilities; None where it was not evaluated."""
-        path = self.folder / "scores.jsonl"
-        return read_scores(path) if path.exists() else None
+        path = self.measured("scores.jsonl")
+        return None if path is None else read_scores(path)
 
     def json(self, name: str) -> dict[str, Any] | None:
         """A file of one JSON object, None where there is none. Raises DataError for another one."""

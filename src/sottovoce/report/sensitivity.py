@@ -13,17 +13,22 @@ from sottovoce.report.markup import Markup, element
 def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None) -> Markup:
     """Cells darken with the logarithm of the sensitivity; those that ``plan`` (plan.json) chose are framed.
 
-    Raises DataError for a table without clusters, bits and sensitivities.
+    Raises DataError for a table without clusters, bits and sensitivities, and for another plan.
     """
     try:
         widths = [int(b) for b in found["bits"]]
         clusters = [
             (str(c["name"]), int(c["weights"]), [float(v) for v in c["omega"]], c["parts"]) for c in found["clusters"]
         ]
-        values = [v for _, _, omega, _ in clusters for v in omega if v > 0]
-        low, high = math.log(min(values)), math.log(max(values))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"sensitivity.json: expected bits and clusters with their sensitivities ({error})") from error
+        chosen = [_chosen(plan, parts) for *_, parts in clusters]
+        if any(len(omega) != len(widths) for _, _, omega, _ in clusters):
+            raise ValueError(f"one for each of {len(widths)} widths")
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"sensitivity.json, plan.json: expected bits and clusters with their sensitivities ({error})"
+        ) from error
+    values = [math.log(v) for _, _, omega, _ in clusters for v in omega if v > 0] or [0.0]
+    low, high = min(values), max(values)
     head = element(
         "tr",
         element("th", "cluster"),
@@ -31,9 +36,8 @@ def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None) -> Markup
         *(element("th", f"{b} bit" + "s" * (b > 1)) for b in widths),
     )
     rows = []
-    for name, weights, omega, parts in clusters:
-        chosen = _chosen(plan, parts)
-        cells = [_cell(v, low, high, bits in chosen) for bits, v in zip(widths, omega, strict=True)]
+    for (name, weights, omega, _), own in zip(clusters, chosen, strict=True):
+        cells = [_cell(v, low, high, bits in own) for bits, v in zip(widths, omega, strict=True)]
         rows.append(
             element("tr", element("th", name, scope="row"), element("td", f"{weights:,}", class_="number"), *cells)
         )

@@ -62,7 +62,7 @@ class Group:
 
 def split_of(runs: Sequence[RunFolder]) -> str:
     """The split to report on: test where any run was evaluated on it, else dev."""
-    found = (s for s in SPLITS if any(list(run.folder.glob(f"{s}*.jsonl")) for run in runs))
+    found = (s for s in SPLITS if any(run.hypotheses_file(s) for run in runs))
     return next(found, SPLITS[0])
 
 
