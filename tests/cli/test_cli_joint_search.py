@@ -10,7 +10,7 @@ from sottovoce.packed import file_sizes
 from sottovoce.quant import BitPlan
 from sottovoce.search import SensitivityTable
 from sottovoce.training.config import parse_recipe
-from sottovoce.training.joint import joint_inputs
+from sottovoce.training.joint import joint_inputs, joint_models
 from sottovoce.training.run import Run
 from sottovoce.training.train import train
 
@@ -111,8 +111,10 @@ def test_mistakes_are_one_line(
     assert {path: path.read_bytes() for name in ("asr", "lm") for path in runs[name].glob("*.json")} == before
 
 
-def test_a_budget_too_small_and_rows_without_a_role(run, runs: dict[str, Path], monkeypatch) -> None:
-    monkeypatch.setattr("sottovoce.training.joint.KNOWN", 0.0)
+def test_a_budget_too_small_and_rows_without_a_role_are_refused_before_a_list_is_made(
+    run, runs: dict[str, Path], monkeypatch
+) -> None:
+    monkeypatch.setattr("sottovoce.training.joint._first_pass", None)
     models = ("search", "--models", f"asr={runs['asr']},lm={runs['lm']}", "--utterances", 2, "--nbest", 2)
     code, _, err = run(*models, "--max-bytes", "2kB")
     assert code == 2 and "max_bytes: at least" in err and err.count("\n") == 1
@@ -122,7 +124,8 @@ def test_a_budget_too_small_and_rows_without_a_role(run, runs: dict[str, Path], 
 
 def test_lists_are_the_same_each_time_and_hold_both_scores(runs: dict[str, Path], monkeypatch) -> None:
     monkeypatch.setattr("sottovoce.training.joint.KNOWN", 0.0)
-    found = [joint_inputs(runs, utterances=3, nbest=4) for _ in range(2)]
+    models = joint_models(runs)
+    found = [joint_inputs(models, utterances=3, nbest=4) for _ in range(2)]
     first, second = (x.lists for x in found)
     assert first.weights == second.weights and list(first.weights.factors) == ["acoustic", "lm"]
     for a, b in zip(first.features, second.features, strict=True):

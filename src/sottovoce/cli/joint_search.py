@@ -17,7 +17,8 @@ from sottovoce.search.clustering import clusters
 from sottovoce.search.drawing import bits_of_layers
 from sottovoce.search.joint import bytes_of_plan, errors_of_plans, join_tables, joint_sensitivity, split_plan
 from sottovoce.search.measuring import sized, widths_of
-from sottovoce.training.joint import ROLES, JointInputs, joint_inputs
+from sottovoce.training.joint import ROLES, JointInputs, joint_inputs, joint_models
+from sottovoce.training.searching import Trained
 
 TABLE = "joint_sensitivity.json"
 
@@ -56,9 +57,11 @@ def joint_search(
     """Search, write ``plan.json`` into each run, and print the bits and what they are expected to cost; ``told`` gets
     the seconds of search and allocation."""
     console = Console(highlight=False)
-    inputs = joint_inputs(runs, data=data, utterances=utterances, nbest=nbest, seed=seed)
-    inputs = _with_rows(inputs, rows)
-    _sized(inputs, by, widths, levels).check_budget(average_bits, max_bytes, min_bits)
+    models = joint_models(runs)
+    borders = _borders(models, rows)
+    _sized(models, borders, by, widths, levels).check_budget(average_bits, max_bytes, min_bits)  # before the long work
+    inputs = joint_inputs(models, data=data, utterances=utterances, nbest=nbest, seed=seed)
+    inputs = replace(inputs, scorers={role: replace(x, rows=borders[role]) for role, x in inputs.scorers.items()})
     begin = time.perf_counter()
     with progress_bar(Console(stderr=True), "word errors") as update:
         table = joint_sensitivity(inputs.scorers, inputs.lists, widths, by=by, levels=levels, progress=update)
@@ -76,25 +79,29 @@ def joint_search(
     told(table, searched - begin, allocated)
 
 
-def _with_rows(inputs: JointInputs, rows: Mapping[str, Sequence[int]]) -> JointInputs:
-    """Bands of ``--rows ROLE:WEIGHT=BORDER,...`` added to the models' own."""
-    scorers = dict(inputs.scorers)
+def _borders(models: Mapping[str, Trained], rows: Mapping[str, Sequence[int]]) -> dict[str, dict[str, Sequence[int]]]:
+    """The models' own borders of bands and those of ``--rows ROLE:WEIGHT=BORDER,...``, by role and weight."""
+    found = {role: dict[str, Sequence[int]](x.searchable.row_borders()) for role, x in models.items()}
     for name, borders in rows.items():
         role, colon, weight = name.partition(":")
-        if not colon or role not in scorers:
+        if not colon or role not in found:
             raise ConfigError(f"--rows {name}: expected a role first, as in lm:output.weight=1000")
-        scorers[role] = replace(scorers[role], rows={**scorers[role].rows, weight: borders})
-    return replace(inputs, scorers=scorers)
+        found[role][weight] = borders
+    return found
 
 
-def _sized(inputs: JointInputs, by: str, bits: Sequence[int], levels: BandSpec) -> SensitivityTable:
-    widths = widths_of(bits, None)
-    return join_tables(
-        {
-            role: sized(x.model, clusters(x.model, by, x.rows), widths, levels, x.fields, x.tokenizer_bytes)
-            for role, x in inputs.scorers.items()
-        }
-    )
+def _sized(
+    models: Mapping[str, Trained],
+    borders: Mapping[str, Mapping[str, Sequence[int]]],
+    by: str,
+    bits: Sequence[int],
+    levels: BandSpec,
+) -> SensitivityTable:
+    tables = {}
+    for role, x in models.items():
+        found = clusters(x.searchable.model, by, borders[role])
+        tables[role] = sized(x.searchable.model, found, widths_of(bits, None), levels, x.fields, x.tokenizer_bytes)
+    return join_tables(tables)
 
 
 def _write(table: SensitivityTable, plans: Mapping[str, BitPlan], runs: Mapping[str, Path]) -> None:

@@ -50,27 +50,36 @@ class JointInputs:
     tuned: TunedWeights
 
 
+def joint_models(runs: Mapping[str, Path]) -> dict[str, Trained]:
+    """The recognizer (``asr``) and the language model (``lm``), by role.
+
+    Raises ConfigError for folders that are no finished runs of these tasks.
+    """
+    asr = _opened(runs, "asr", RnntModule, "recognizer")
+    return {"asr": asr, "lm": _opened(runs, "lm", LmModule, "language model")}
+
+
 def joint_inputs(
-    runs: Mapping[str, Path], *, data: Path | None = None, utterances: int = 200, nbest: int = 8, seed: int = 0
+    models: Mapping[str, Trained], *, data: Path | None = None, utterances: int = 200, nbest: int = 8, seed: int = 0
 ) -> JointInputs:
-    """The recognizer (``asr``) and the language model (``lm``) with fused n-best lists of dev speech.
+    """Both ``joint_models`` with fused n-best lists of dev speech.
 
     Lists of ``nbest`` entries come from the float recognizer's beam search over ``utterances`` of its dev split, drawn
     by ``seed`` (all, where there are fewer). An entry's acoustic score is then the RNN-T's log probability of its text,
     over all alignments of the tokens that the tokenizer writes it with; the language model's that of the sentence and
     its end, read alone. The weights are tuned on these lists by float models, the acoustic one being 1.
 
-    Raises ConfigError for folders that are no finished runs of these tasks, and for a language model that knows less
-    than half of the words of the lists; DataError for data that cannot be used.
+    Raises ConfigError for a language model that knows less than half of the words of the lists, DataError for data that
+    cannot be used.
     """
-    asr, lm = _opened(runs, "asr", RnntModule, "recognizer"), _opened(runs, "lm", LmModule, "language model")
+    asr, lm = models["asr"], models["lm"]
     sampled = task_of(asr.recipe).data(data or asr.data, shipped(asr.base), seed)
     batches = cast(Sequence[dict[str, Any]], sampled.sample("dev", utterances, seed))
     lists = _first_pass(asr, batches, nbest)
     references = {id: text for batch in batches for id, text in zip(batch["ids"], batch["texts"], strict=True)}
     model = token_model(LanguageModelScorer(lm.run.model))
     words = [w for item in lists for entry in item.entries for w in entry.words]
-    _check_words(runs["lm"], words, {word: knows(model, word) for word in set(words)})
+    _check_words(lm.run.folder, words, {word: knows(model, word) for word in set(words)})
     rows = [[t for w in entry.words for t in model.encode(w)] for item in lists for entry in item.entries]
     tokenizer = Tokenizer(asr.base.tokenizer or b"")
     tokens = [[tokenizer.encode(entry.text) for entry in item.entries] for item in lists]
