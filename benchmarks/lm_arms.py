@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from sottovoce.data.text import TextCorpus
 from sottovoce.data.text_folder import open_text
 from sottovoce.decoding.vocabulary import read_vocabulary
+from sottovoce.errors import ConfigError
 from sottovoce.evaluation import SentenceScore, mix_scores, mixture_weights, summarize
 from sottovoce.evaluation.scores import stream
 from sottovoce.ngram import Vocabulary, load_ngram, save_ngram, train_kneser_ney
@@ -31,7 +32,7 @@ from sottovoce.packed import PackedMatrix, file_sizes, load_model
 from sottovoce.quant import BandSpec, BitPlan
 from sottovoce.search import NAS, SensitivityTable, search_architecture, sensitivity
 from sottovoce.training.arms import Job, carry_out, resolved
-from sottovoce.training.config import CompressionConfig
+from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.perplexity import ngram_scores, score_split
 from sottovoce.training.run import Run
 from sottovoce.training.searching import search_inputs
@@ -176,14 +177,18 @@ def name_of(place: Place[Model], row: Row) -> str:
 
 def train_base(place: Place[Model]) -> None:
     """Train in 32 bits, one thread; and the n-gram model of the same training text."""
-    recipe = place.recipe().model_copy(update={"compression": CompressionConfig()})  # rows have their own
-    train(recipe, place.data, place.base.folder, threads=1, progress=False)
+    train(_base_recipe(place), place.data, place.base.folder, threads=1, progress=False)
     file = ngram_file(place)
     if not file.exists():
         vocabulary = read_vocabulary(place.base.tokenizer.read_bytes())
         words = Vocabulary.of(vocabulary.entries)  # type: ignore[attr-defined]
         sentences = words.encode([s.split() for s in corpus_of(place).sentences("train")])
         save_ngram(file, train_kneser_ney(sentences, words, ORDER)[0])
+
+
+def _base_recipe(place: Place[Model]) -> Recipe:
+    """Of the 32-bit training: rows have their own compression."""
+    return place.recipe().model_copy(update={"compression": CompressionConfig()})
 
 
 def run_row(place: Place[Model], plan: Plan, row: Row, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
@@ -216,6 +221,19 @@ def make(place: Place[Model], plan: Plan, row: Row) -> tuple[Path, dict[str, Any
 def folder_of(place: Place[Model], row: Row) -> Path:
     """Where the row's file is made: named by what decides it, whatever it is scored on."""
     return place.folder / "arms" / f"{row.scheme}-{config_hash(cell_config(place, row, 'any'))}"
+
+
+def check_base(place: Place[Model]) -> None:
+    """Raises SystemExit for a 32-bit training of another recipe than the place's: what comes of it would stand under
+    the name of this one."""
+    try:
+        found = Run.open(place.base.folder)[1]
+    except ConfigError as error:
+        raise SystemExit(f"error: {error}") from error
+    if found.digest() != _base_recipe(place).digest():
+        raise SystemExit(
+            f"{place.base.folder}: begun with other settings than {place.source.recipe}: give another --work"
+        )
 
 
 def made(place: Place[Model], row: Row) -> Path | None:

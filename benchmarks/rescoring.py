@@ -12,8 +12,10 @@ whose files are missing stay missing). Rows and settings: benchmarks/rescoring.y
 Every row is what ``sottovoce rescore`` makes of the lists: the language model interpolated with a 4-gram model in the
 probability domain, by equal shares or by those that are likeliest on dev, then mixed with the acoustic scores by the
 weight and word penalty that an exact line search finds on dev. Differences are paired with the fp32 row of the same
-seed; intervals are from a bootstrap over conversations and seeds. The gain is what the fp32 row has fewer errors than
-the row without a neural model (or the first pass); a row keeps the share of it that is its own gain over that of fp32.
+seed; intervals are from a bootstrap over conversations and seeds, that of a WER over conversations. Rows without a
+neural model stand beside fp32 too: where what they lose is within a margin, being within it says little. The gain is
+what the fp32 row has fewer errors than the row without a neural model (or the first pass); a row keeps the share of it
+that is its own gain over that of fp32.
 Packed files score through the runtime, with int8 activations. Finished cells are not run again.
 """
 
@@ -54,6 +56,7 @@ from rescoring_arms import (
 
 from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import (
+    RelativeDifference,
     ShareKept,
     cluster_ids,
     relative_difference,
@@ -95,10 +98,13 @@ class Results:
         found = self._found(Cell(self.lists, self.plan, place, row, mixing))
         return found if found and found["lists"] == (self.without(FIRST) or {}).get("lists") else None
 
+    @property
+    def control(self) -> Row:
+        return next(row for row in self.plan.rows if row.name == CONTROL)
+
     def pairs(self, row: Row) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Figures of fp32 and of the row, of the seeds for which both are there."""
-        control = next(row for row in self.plan.rows if row.name == CONTROL)
-        found = [(self.figures(control, place), self.figures(row, place)) for place in self.places]
+        found = [(self.figures(self.control, place), self.figures(row, place)) for place in self.places]
         return [(a, b) for a, b in found if a is not None and b is not None]
 
     @cached_property
@@ -122,8 +128,16 @@ class Results:
         if not pairs or row.name == CONTROL:
             return None
         control, system = ([pair[side]["errors"] for pair in pairs] for side in (0, 1))
-        margin = wer_margin(pairs[0][1]["average_bits"])
+        margin = wer_margin(max(found["average_bits"] for _, found in pairs))
         return verdict(relative_difference(control, system, self.clusters), margin)
+
+    def lost(self, name: str) -> RelativeDifference | None:
+        """What the row without a neural model makes more than fp32: the most that a verdict on the others can tell."""
+        pairs, without = self.pairs(self.control), self.without(name)
+        if not pairs or without is None:
+            return None
+        control = [figures["errors"] for figures, _ in pairs]
+        return relative_difference(control, [without["errors"]] * len(pairs), self.clusters)
 
     def kept(self, row: Row, before: str) -> ShareKept | None:
         """The share of fp32's gain over ``before``, a row without a neural model."""
@@ -162,7 +176,10 @@ def table(results: Results) -> list[list[str]]:
 def _without(results: Results, name: str) -> list[str]:
     figures = results.without(name) or {}
     size = f"{figures['file_bytes']:,}" if "file_bytes" in figures else ""
-    return [name, "", size, "", f"{figures['wer']:.2f}", _interval(results.interval([figures["errors"]])), *[""] * 4]
+    lost = results.lost(name)
+    beside = "" if lost is None else f"{100 * lost.estimate:+.2f} %, upper {100 * lost.upper():+.2f} %"
+    interval = _interval(results.interval([figures["errors"]]))
+    return [name, "", size, "", f"{figures['wer']:.2f}", interval, beside, *[""] * 3]
 
 
 def _corrected(results: Results) -> dict[str, list[float]]:

@@ -337,6 +337,7 @@ def _rescored(cell: Cell) -> dict[str, Any]:
     models: dict[str, LanguageModel] = {NGRAM: read_language_model(ngram)}
     sizes: dict[str, Any] = {"file_bytes": ngram.stat().st_size}
     if cell.arm is not None:
+        lm_arms.check_base(cell.place)
         file = lm_arms.made(cell.place, cell.arm)
         assert file is not None
         models[NEURAL], sizes = read_language_model(file), sizes_of(file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # scripts, not a package
@@ -39,6 +40,7 @@ from rescoring_arms import (  # noqa: E402
 
 from sottovoce.decoding.nbest_files import write_nbest  # noqa: E402
 from sottovoce.decoding.nbest_lists import NBestEntry, NBestList  # noqa: E402
+from sottovoce.training.config import CompressionConfig  # noqa: E402
 
 CONVERSATIONS, UTTERANCES, WORDS = 12, 20, 10
 
@@ -146,12 +148,36 @@ def test_the_verdict_is_that_of_the_margin_of_its_bits(
     assert found.relative_difference == pytest.approx(sum(system) / (2 * CONVERSATIONS) - 1)
 
 
+def test_the_margin_is_that_of_the_widest_seed(plan: Plan, tmp_path: Path) -> None:
+    rows = {(name, seed): figures(errors(TWO)) for name in ("fp32", "8x") for seed in (0, 1)}
+    rows["8x", 0]["average_bits"], rows["8x", 1]["average_bits"] = 3.99, 4.01
+    found = results(plan, tmp_path, rows).judged(next(row for row in plan.rows if row.name == "8x"))
+    assert found is not None and found.margin == 0.02
+
+
+def test_a_training_of_another_recipe_is_no_base(plan: Plan, tmp_path: Path) -> None:
+    here = places(plan, tmp_path)[0]
+    with pytest.raises(SystemExit, match="found no config"):
+        lm_arms.check_base(here)
+    for changes in ((), ("phase.epochs=1",)):
+        recipe = here.recipe((*changes, "compression.bits=3")).model_dump(mode="json")
+        recipe["compression"] = CompressionConfig().model_dump(mode="json")
+        here.base.folder.mkdir(parents=True, exist_ok=True)
+        (here.base.folder / "config.yaml").write_text(yaml.safe_dump({"recipe": recipe, "data": "swda"}))
+        if changes:
+            with pytest.raises(SystemExit, match="other settings"):
+                lm_arms.check_base(here)
+        else:
+            lm_arms.check_base(here)
+
+
 def test_a_table_shows_what_is_there(plan: Plan, tmp_path: Path) -> None:
     rows = {("fp32", 0): figures(errors(TWO)), ("16x", 0): figures(errors(TWO)), ("8x", 0): figures(errors(TWO))}
     lines = {line[0]: line for line in table(results(plan, tmp_path, rows))}
     assert list(lines) == [FIRST, NGRAM, "fp32", "8x", "16x"]
     assert lines[FIRST][4] == "40.00" and lines[NGRAM][4] == "30.00" and lines[NGRAM][2] == "1,100"
     assert lines["fp32"][-2:] == ["10.00 points, p at most 0.002", "20.00 points, p at most 0.001"]
+    assert lines[FIRST][6].startswith("+100.00 %, upper +100") and lines[NGRAM][6].startswith("+50.00 %, upper +50")
     assert lines["16x"][3] == "16.00" and "non-inferior" in lines["16x"][6]
     assert lines["16x"][7] == "0.060"  # Holm's, of two
     assert table(results(plan, tmp_path / "none", {}))[-1][0] == NGRAM
