@@ -83,15 +83,14 @@ def measure(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> 
 
 
 def show(cells: Cells, options: argparse.Namespace) -> None:
-    """A line a form: perplexities and words a second of all seeds, and means beside those of the full form."""
-    found = {
-        form: [c["figures"] for s in range(options.seeds) if (c := _cell(cells, options, form, s))] for form in FORMS
-    }
+    """A line a form: perplexities and words a second of all seeds, and beside those of the full form of the same."""
     lines = []
-    for form, figures in found.items():
+    for form in FORMS:
+        found = [(_figures(cells, options, form, s), _figures(cells, options, "full", s)) for s in range(options.seeds)]
+        figures = [own for own, _ in found if own]
         if not figures:
             continue
-        pairs = list(zip(figures, found["full"], strict=False))
+        pairs = [(own, full) for own, full in found if own and full]
         change = [100 * (a["perplexity"] / b["perplexity"] - 1) for a, b in pairs]
         speed = [a["words_per_second"] / b["words_per_second"] for a, b in pairs]
         lines.append(
@@ -103,12 +102,17 @@ def show(cells: Cells, options: argparse.Namespace) -> None:
                 " ".join(f"{x:.2f}" for x in speed),
             ]
         )
+    if not lines:
+        print(f"{cells.path}: no cell of {options.recipe} with these options yet")
+        return
     columns = ["softmax", "dev perplexity", "words/s", "perplexity, to full", "speed, to full"]
-    print_table(f"{options.recipe}, a figure a seed", columns, lines)
+    what = "QUICK CHECK, no figures" if options.quick else "a figure a seed"
+    print_table(f"{options.recipe}, {what}", columns, lines)
 
 
-def _cell(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> dict[str, Any] | None:
-    return cells.done(cell_config(options, form), seed)
+def _figures(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> dict[str, Any] | None:
+    cell = cells.done(cell_config(options, form), seed)
+    return None if cell is None else cell["figures"]
 
 
 def _file(options: argparse.Namespace) -> Path:
