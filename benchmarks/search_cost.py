@@ -9,6 +9,7 @@ dynamic programming over all budgets. Finished cells are not run again.
 """
 
 import argparse
+import hashlib
 import statistics
 import time
 from pathlib import Path
@@ -41,9 +42,11 @@ def main() -> None:
     torch.set_num_threads(1)
     print_machine(torch=torch.__version__)
     cells = Cells(options.results)
+    digest = hashlib.sha256(_file(options).read_bytes()).hexdigest()[:12]
+    searched = {"recipe": options.recipe, "digest": digest, "quick": options.quick}
     searches, allocations = [], []
     for seed in range(options.seeds):
-        found = _done(cells, {"recipe": options.recipe, "quick": options.quick}, seed, lambda s: search(options, s))
+        found = _done(cells, searched, seed, lambda s: search(options, s))
         for metric in ("kl", "hessian"):
             seconds, epoch = found[metric], found["epoch"]
             searches.append(
@@ -53,7 +56,8 @@ def main() -> None:
         times = [f"{of(found[key]):.3f}" for key in ("seconds", "cpu_seconds") for of in (statistics.median, max)]
         allocations.append([seed, *times, found["optimal"]])
     columns = ["search", "seed", "clusters", "seconds", "an epoch, seconds", "share"]
-    print_table(f"{options.recipe}: searches at {BITS} bits", columns, searches)
+    what = "QUICK CHECK, no figures: " if options.quick else ""
+    print_table(f"{what}{options.recipe}: searches at {BITS} bits", columns, searches)
     title = f"allocation of {CLUSTERS} clusters at {WIDTHS} widths, {PROBLEMS} problems"
     print_table(title, ["seed", "median seconds", "most", "median CPU seconds", "most", "optimal"], allocations)
 
@@ -69,11 +73,15 @@ def _done(cells: Cells, config: dict[str, Any], seed: int, run: Any) -> dict[str
     return found
 
 
+def _file(options: argparse.Namespace) -> Path:
+    return HERE.parent / "recipes" / f"{options.recipe}.yaml"
+
+
 def search(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Seconds of an epoch and of both searches."""
     changes = [f"seed={seed}", "phase.epochs=1"]
     changes += ["model.units=32", "model.embedding=32"] if options.quick else []
-    recipe = load_recipe(HERE.parent / "recipes" / f"{options.recipe}.yaml", changes)
+    recipe = load_recipe(_file(options), changes)
     folder = options.work / f"{options.recipe}{'-quick' if options.quick else ''}-{seed}"
     run = train(recipe, options.data, folder, threads=1, progress=False)
     epoch = epoch_seconds(run.folder)
