@@ -14,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from cells import Cells, config_hash
@@ -342,7 +341,7 @@ def measure(place: Place[Model], model: Path, split: str) -> dict[str, Any]:
         "words": _by_conversation(scores[split], lambda s: float(s.words)),
         "nats": _by_conversation(scores[split], lambda s: s.nats),
         "mixed_nats": _by_conversation(mixed, lambda s: s.nats),
-        "average_bits": average_bits(model),
+        "average_bits": packed.average_bits,
         "bands": {
             name: [[band.start, band.stop, band.bits] for band in tensor.bands]
             for name, tensor in packed.tensors.items()
@@ -352,13 +351,6 @@ def measure(place: Place[Model], model: Path, split: str) -> dict[str, Any]:
         "fp32_bytes": sizes.fp32_bytes,
         "file_bytes": sizes.file_bytes,
     }
-
-
-def average_bits(model: Path) -> float:
-    """Bits of a code, averaged over all weights in matrices; 32 for a file without codes."""
-    tensors = load_model(model).tensors.values()
-    bands = [(b.rows * t.columns, b.bits) for t in tensors if isinstance(t, PackedMatrix) for b in t.bands]
-    return 32.0 if not bands else float(np.average([b for _, b in bands], weights=[n for n, _ in bands]))
 
 
 def _by_conversation(scores: list[SentenceScore], value: Any) -> list[float]:

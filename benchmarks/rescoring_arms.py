@@ -28,7 +28,7 @@ from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
 from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.wer import count_errors
-from sottovoce.packed import file_sizes
+from sottovoce.packed import file_sizes, load_model
 from sottovoce.runtime.language_models import read_language_model
 from sottovoce.training.config import Recipe, load_recipe
 from sottovoce.training.run import Run, file_hash
@@ -368,7 +368,7 @@ def sizes_of(file: Path) -> dict[str, Any]:
         "file_bytes": sizes.file_bytes,
         "model_bytes": sizes.model_bytes,
         "fp32_bytes": sizes.fp32_bytes,
-        "average_bits": lm_arms.average_bits(file),
+        "average_bits": load_model(file).average_bits,
     }
 
 
