@@ -98,6 +98,15 @@ def test_a_split_is_reported_on_for_its_hypotheses_and_no_other_file(make_run: M
     assert "words of dev" in made(run)
 
 
+def test_weights_that_training_moved_off_the_plot_are_no_error(make_run: MakeRun) -> None:
+    run = make_run("q4", 4)
+    kept = json.loads((run / "weights.json").read_text())
+    for found in kept["trained"].values():
+        found |= {"low": 50.0, "high": 60.0}
+    (run / "weights.json").write_text(json.dumps(kept))
+    assert section(made(run), "weights").count("<svg") == 10
+
+
 def test_sensitivities_that_are_all_nothing_are_drawn(make_run: MakeRun) -> None:
     run = make_run("q4", 4)
     table = json.loads((run / "sensitivity.json").read_text())

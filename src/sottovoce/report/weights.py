@@ -88,8 +88,10 @@ def _levels_density(levels: Floats, counts: Floats, edges: Floats) -> Floats:
 
 
 def _outline(edges: Floats, density: Floats, reach: float, tallest: float) -> str:
-    """A closed staircase."""
+    """A closed staircase; nothing where all of it lies beyond the plot."""
     inside = np.flatnonzero((edges[1:] > -reach) & (edges[:-1] < reach))
+    if not len(inside):
+        return ""
     x = np.clip((edges / reach + 1) / 2, 0, 1) * _WIDTH
     y = _BASE - np.minimum(density / tallest, 1) * (_BASE - 6)
     steps = "".join(f"V{y[i]:.1f}H{x[i + 1]:.1f}" for i in inside)
