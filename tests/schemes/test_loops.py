@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def test_autocast_and_a_scaler_that_skips(model: Net) -> None:
     assert np.array_equal(packed.decode("output.weight"), model.output.weight.detach().numpy())
 
 
-@pytest.mark.parametrize("scheme", [sv.PTQ(), sv.ADMM(finish=None, strength=(10.0, 100.0), period=2)])
+@pytest.mark.parametrize("scheme", [sv.PTQ(), sv.S8BQAT(), sv.ADMM(finish=None, strength=(10.0, 100.0), period=2)])
 def test_a_run_that_ends_before_its_last_step_is_settled(model: Net, scheme: Any) -> None:
     """Steps that a scaler skips never come back, so the last one of the plan may not come."""
     optimizer, session = begin(model, 100, scheme)
@@ -117,7 +118,7 @@ def test_a_run_that_ends_before_its_last_step_is_settled(model: Net, scheme: Any
     rounded.finish()
     error = (model.output.weight - weight).square().sum()
     # Levels are of these weights and not of the first ones; ADMM's are of weights and multipliers, so farther away.
-    assert error <= (1.0001 if isinstance(scheme, sv.PTQ) else 3.0) * (fresh.output.weight - weight).square().sum()
+    assert error <= (3.0 if isinstance(scheme, sv.ADMM) else 1.0001) * (fresh.output.weight - weight).square().sum()
 
 
 @pytest.mark.parametrize("order", ["compiled before", "compiled after", "a part compiled", "compiled in place"])
@@ -249,3 +250,17 @@ def test_one_checkpoint_of_model_optimizer_schedule_and_session_goes_on_to_the_b
             assert same(parts[2].finish(), whole[2].finish())
         else:
             assert all(torch.equal(a, b) for a, b in zip(net.parameters(), model.parameters(), strict=True))
+
+
+def test_a_session_that_is_under_way_goes_back_to_a_checkpoint_of_before(model: Net) -> None:
+    """What was loaded into the model stays there: the latents of later steps are not written over it."""
+    optimizer, session = begin(model, 10)
+    train(model, optimizer, range(3))
+    saved = copy.deepcopy((model.state_dict(), optimizer.state_dict(), session.state_dict()))
+    train(model, optimizer, range(3, 10))
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    for part, state in zip((model, optimizer, session), saved, strict=True):
+        part.load_state_dict(state)  # type: ignore[attr-defined]
+    assert all(torch.equal(value, saved[0][name]) for name, value in model.state_dict().items())
+    train(model, optimizer, range(3, 10))
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())

@@ -9,6 +9,7 @@ import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
@@ -113,6 +114,41 @@ def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path) -> None:
     resumed = fit(3, tmp_path / "half.ckpt")
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+class LateStrategy(SingleDeviceStrategy):
+    """As strategies that shard: a checkpoint is read after on_fit_start."""
+
+    restore_checkpoint_after_setup = True
+
+
+def test_the_same_callback_goes_back_or_begins_anew(tmp_path: Path) -> None:
+    def weights(module: Regression) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in module.parameters()]
+
+    torch.manual_seed(0)
+    module = Regression()
+    callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=3), sv.S8BQAT(strength=2.0, start=0.0, refit=3))
+    runner = trainer(tmp_path, callback)
+    runner.callbacks.append(SaveAfter(tmp_path / "early.ckpt"))  # type: ignore[attr-defined]
+    runner.fit(module, loader())
+    whole = weights(module)
+    trainer(tmp_path, callback).fit(module, loader(), ckpt_path=tmp_path / "early.ckpt", weights_only=True)
+    assert all(torch.equal(a, b) for a, b in zip(weights(module), whole, strict=True))
+    late = trainer(tmp_path, callback, strategy=LateStrategy(device="cpu"))
+    late.fit(module, loader(), ckpt_path=tmp_path / "early.ckpt")
+    assert all(torch.equal(a, b) for a, b in zip(weights(module), whole, strict=True))
+    trainer(tmp_path, callback, max_epochs=1).fit(module, loader())
+    assert callback.session.step == 8
+
+
+class SaveAfter(pl.Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.current_epoch == 0:
+            trainer.save_checkpoint(self.path)
 
 
 def test_a_published_penalty_reaches_the_gradients(tmp_path: Path) -> None:

@@ -80,11 +80,17 @@ def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path) -> None:
         runner.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{step}"))
         packed = callback.session.finish()
         assert all(np.array_equal(packed.decode(name), expected.decode(name)) for name in expected.tensors)
+    with pytest.raises(PlanError, match=r"compression\.pt: .* of step 16, .* on from step 8"):
+        runner.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-8"))
     # Without a folder named, it is that of the run itself.
     again = new_model()
     callback = callback_for(again)
     trainer(tmp_path / "whole", again, callback).train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-16"))
     assert callback.session.step == 24
+    # The same callback, whose session is on quantized weights now, goes back to before that phase.
+    trainer(tmp_path / "whole", again, callback).train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-8"))
+    packed = callback.session.finish()
+    assert all(np.array_equal(packed.decode(name), expected.decode(name)) for name in expected.tensors)
     callback = callback_for(again)
     with pytest.raises(PlanError, match=r"compression\.pt: cannot read"):
         runner = trainer(tmp_path / "elsewhere", again, callback)

@@ -22,7 +22,8 @@ class PTQ:
         return None
 
     def settle(self, session: Session) -> None:
-        session.estimate_levels()
+        if session.step:  # untrained weights have their levels already
+            session.estimate_levels()
 
     def penalty(self, session: Session) -> Tensor | None:
         return None

@@ -111,6 +111,13 @@ class S8BQAT:
             session.hard_compress(estimate=self.estimate)
         session.hold(finishing)
 
+    def settle(self, session: Session) -> None:
+        """Where the run ended before its finishing phase: levels of the weights as they are, as that phase would begin
+        with."""
+        early = self.finish is not None and session.step and session.progress < self.finish
+        if early and self.refit is not None:
+            session.estimate_levels()
+
     def _draw(self, session: Session) -> None:
         """Pull weights towards their levels, or keep them between the outer ones where the loss does the pulling."""
         if self.form == "published":

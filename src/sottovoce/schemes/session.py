@@ -156,7 +156,8 @@ class Session:
     # -- what the user calls --
 
     def penalty(self) -> Tensor:
-        """Penalty to add to the loss where the scheme has one; zero otherwise."""
+        """Penalty to add to the loss where the scheme has one; zero otherwise. Of a sharded model it is that of the
+        rows that this process holds."""
         term = self.scheme.penalty(self)
         return term if term is not None else torch.zeros((), device=self.bands[0].weight().device)
 
@@ -188,9 +189,12 @@ class Session:
             self.scheme.settle(self)
         return pack_model(self.model, self.bands, float_dtype)
 
-    def close(self) -> None:
-        """Remove the hooks and leave latent weights in the parameters."""
+    def close(self, *, latents: bool = True) -> None:
+        """Remove the hooks and leave latent weights in the parameters; without ``latents`` what is in them now, which a
+        checkpoint was loaded into meanwhile."""
         reshard(self.model)
+        if not latents:
+            self._latents = {}
         self._release()
         self._hold = False
         for hook in self._hooks:
@@ -231,13 +235,14 @@ class Session:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up a saved state. Raises PlanError when it was saved under another plan."""
+        """Take up a saved state, after the model's own: weights are as loaded there, and latent where the state has
+        them. Raises PlanError when it was saved under another plan."""
         if state["plan"] != self.plan.to_json():
             old, new = state["plan"].splitlines(), self.plan.to_json().splitlines()
             changed = next((b or a for a, b in zip_longest(old, new) if a != b), "")
             raise PlanError(f"session state is of another plan; the first line that differs is {changed.strip()}")
         reshard(self.model)
-        self._release()
+        self._latents = {}  # of the weights that were there before
         self.step, self.events, self.values = state["step"], list(state["events"]), dict(state["values"])
         device = self.bands[0].weight().device
         self.tensors = {

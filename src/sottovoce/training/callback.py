@@ -52,6 +52,8 @@ class CompressionCallback(pl.Callback):
                 f"{type(averaging).__name__} beside compression would average quantized weights; leave it out, or "
                 "average in a loop of your own, inside session.on_latents()"
             )
+        if self._session is not None:
+            self._session.close(latents=self._saved is None)  # else Lightning has loaded a checkpoint's weights
         model = self._model(pl_module)
         steps = trainer.estimated_stepping_batches - self.first_step
         if not 0 < steps < math.inf:
@@ -64,8 +66,10 @@ class CompressionCallback(pl.Callback):
             total_steps=int(steps),
             processes=dist.group.WORLD if isinstance(trainer.strategy, DDPStrategy) else None,
         )
-        if self._saved is not None:
-            self._session.load_state_dict(self._saved)
+        self._take_up()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._take_up()  # strategies that shard restore checkpoints after on_fit_start
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
@@ -96,6 +100,11 @@ class CompressionCallback(pl.Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         if self._session is not None:
             self._session.close()
+
+    def _take_up(self) -> None:
+        if self._saved is not None:
+            self.session.load_state_dict(self._saved)
+            self._saved = None  # a later fit may begin anew
 
     def _model(self, pl_module: pl.LightningModule) -> nn.Module:
         return pl_module.get_submodule(self.submodule) if self.submodule else pl_module

@@ -21,6 +21,7 @@ except ImportError as error:
     raise ImportError("compression beside a Trainer needs transformers: pip install 'sottovoce[hf]'") from error
 
 STATE_FILE = "compression.pt"
+_STEP = "trainer_step"  # beside the session's own, which counts no skipped steps
 
 
 class TrainerCompressionCallback(TrainerCallback):
@@ -61,7 +62,7 @@ class TrainerCompressionCallback(TrainerCallback):
             )
         model: nn.Module = kwargs["model"]
         if self._session is not None:
-            self._session.close()
+            self._session.close(latents=state.global_step == 0)  # else the Trainer has loaded a checkpoint's weights
         self._session = compress(
             model.get_submodule(self.submodule) if self.submodule else model,
             self.plan,
@@ -72,7 +73,7 @@ class TrainerCompressionCallback(TrainerCallback):
         )
         if state.global_step > 0:
             folder = self.resume_from or Path(str(args.output_dir)) / f"checkpoint-{state.global_step}"
-            self._take_up(folder)
+            self._take_up(folder, state.global_step)
 
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -87,7 +88,7 @@ class TrainerCompressionCallback(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             with replacing(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}" / STATE_FILE) as stream:
-                torch.save(self.session.state_dict(), stream)
+                torch.save({**self.session.state_dict(), _STEP: state.global_step}, stream)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -95,11 +96,16 @@ class TrainerCompressionCallback(TrainerCallback):
         if args.load_best_model_at_end and state.best_model_checkpoint is not None:
             self._take_up(Path(state.best_model_checkpoint))
 
-    def _take_up(self, folder: Path) -> None:
+    def _take_up(self, folder: Path, step: int | None = None) -> None:
         try:
             saved = torch.load(folder / STATE_FILE, weights_only=True, map_location="cpu")
         except OSError as error:
             raise PlanError(
                 f"{folder / STATE_FILE}: cannot read the checkpoint's compression state; resume_from names its folder"
             ) from error
+        if step is not None and saved.get(_STEP, step) != step:
+            raise PlanError(
+                f"{folder / STATE_FILE}: compression state of step {saved[_STEP]}, the Trainer goes on from step "
+                f"{step}; resume_from names its checkpoint"
+            )
         self.session.load_state_dict(saved)
