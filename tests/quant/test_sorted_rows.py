@@ -56,7 +56,7 @@ def test_the_model_computes_what_it_did(tied: bool) -> None:
 def test_bands_name_frequent_words_and_files_hold_the_models_own_order(tied: bool, tmp_path: Path) -> None:
     model = net(tied)
     name = sv.sort_rows(model, "embedding.weight", ORDER)
-    plan = sv.BitPlan.uniform(model, bits=4).split_rows(name, 6, (8, 1))
+    plan = sv.BitPlan.uniform(model, bits=4).split_rows(name, 6, (4, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     session = sv.compress(model, plan, sv.S8BQAT(start=0.2, period=2), optimizer=optimizer, total_steps=6)
     for _ in range(6):
@@ -83,8 +83,39 @@ def test_bands_name_frequent_words_and_files_hold_the_models_own_order(tied: boo
     sorted_too = net(tied, seed=1)
     sv.sort_rows(sorted_too, "embedding.weight", range(30))
     sv.load(path, into=sorted_too)
+    F.cross_entropy(sorted_too(TOKENS).flatten(0, 1), TOKENS.flatten()).backward()
+    if not tied:  # padding's row has no gradient, wherever the file has put it
+        assert sorted_too.embedding.sorted_weight.grad.abs().sum(1).eq(0).nonzero().item() == ORDER.index(3)
     assert torch.equal(sorted_too.embedding.weight, own)
     assert torch.equal(sorted_too(TOKENS), expected)
+
+
+@pytest.mark.parametrize("options", [{"scale_grad_by_freq": True}, {"sparse": True}])
+def test_gradients_are_those_that_the_embedding_asks_for(options: dict[str, bool]) -> None:
+    model = nn.Sequential(nn.Embedding(30, 4, padding_idx=3, **options))
+    expected = []
+    for _ in range(2):
+        model[0](torch.tensor([1, 1, 3, 7])).square().sum().backward()
+        gradient = next(model.parameters()).grad
+        expected.append(gradient.to_dense() if gradient.is_sparse else gradient)
+        model.zero_grad()
+        if len(expected) == 1:
+            sv.sort_rows(model, "0.weight", ORDER)
+    assert torch.allclose(expected[1], expected[0][ORDER])
+
+
+def test_a_weight_that_another_kind_of_layer_reads_too_is_refused() -> None:
+    class Scores(nn.Module):
+        def __init__(self, weight: nn.Parameter) -> None:
+            super().__init__()
+            self.table = weight
+
+    model = nn.Sequential(nn.Embedding(30, 4))
+    model.append(Scores(model[0].weight))
+    with pytest.raises(PlanError, match=r"1: expected nn\.Embedding or nn\.Linear, found Scores"):
+        sv.sort_rows(model, "0.weight", ORDER)
+    described = sv.describe(model, bits=2)
+    assert [(tensor.name, tensor.aliases) for tensor in described.tensors] == [("0.weight", ("1.table",))]
 
 
 def test_what_does_not_fit_is_refused_and_nothing_sorted(tmp_path: Path) -> None:

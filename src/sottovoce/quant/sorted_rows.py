@@ -46,12 +46,21 @@ class SortedEmbedding(SortedRows):
     def __init__(self, embedding: nn.Embedding, place: Tensor) -> None:
         super().__init__(embedding, place)
         self.num_embeddings, self.embedding_dim = embedding.num_embeddings, embedding.embedding_dim
-        self.padding_idx = embedding.padding_idx
-        self._padding = None if embedding.padding_idx is None else int(place[embedding.padding_idx])
+        self.padding_idx, self.sparse = embedding.padding_idx, embedding.sparse
+        self.scale_grad_by_freq = embedding.scale_grad_by_freq
 
     def forward(self, input: Tensor) -> Tensor:
         """int64 (...) -> (..., embedding_dim)."""
-        return F.embedding(self.place[input], self.sorted_weight, self._padding)
+        rows = F.embedding(
+            self.place[input],
+            self.sorted_weight,
+            scale_grad_by_freq=self.scale_grad_by_freq,
+            sparse=self.sparse,
+        )
+        if self.padding_idx is None:
+            return rows
+        # No gradient for padding; its row's number is not asked for, because a state that is loaded may change it.
+        return torch.where((input == self.padding_idx).unsqueeze(-1), rows.detach(), rows)
 
 
 class SortedLinear(SortedRows):

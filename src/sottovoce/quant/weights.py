@@ -58,14 +58,15 @@ def find_weights(model: nn.Module) -> list[Weight]:
     order.
 
     Names are those of the user's network, compiled and wrapped (DistributedDataParallel) or not. Subclasses count; a
-    parameter met again under another name is an alias of its first one. Projections of an LSTM (``weight_hr``) have one
-    gate.
+    parameter met again under another name, in whatever module, is an alias of its first one. Projections of an LSTM
+    (``weight_hr``) have one gate.
     """
     names: dict[int, list[str]] = {}
     found: dict[int, tuple[nn.Parameter, int]] = {}
-    for name, parameter, gates in _candidates(model):
+    for name, parameter, gates in _matrices(model):
         names.setdefault(id(parameter), []).append(name)
-        found.setdefault(id(parameter), (parameter, gates))
+        if gates:
+            found.setdefault(id(parameter), (parameter, gates))
     return [Weight(names[k][0], p, gates, tuple(names[k][1:])) for k, (p, gates) in found.items()]
 
 
@@ -113,12 +114,13 @@ def as_matrix(tensor: Tensor) -> Tensor:
     return tensor.view(tensor.shape[0], prod(tensor.shape[1:]))
 
 
-def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, int]]:
+def _matrices(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, int]]:
+    """Every parameter that could be a weight, under each of its names, and its gates there: 0 where a module holds it
+    that makes no weight of it."""
     for prefix, module in network(model).named_modules(remove_duplicate=False):
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            gates = _gates(module, name)
-            if gates and parameter.dim() >= 2 and parameter.numel() and parameter.is_floating_point():
-                yield plain_name(f"{prefix}.{name}" if prefix else name), parameter, gates
+            if parameter.dim() >= 2 and parameter.numel() and parameter.is_floating_point():
+                yield plain_name(f"{prefix}.{name}" if prefix else name), parameter, _gates(module, name)
 
 
 def _gates(module: nn.Module, name: str) -> int:

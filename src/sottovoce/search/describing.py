@@ -88,7 +88,7 @@ def describe(
     refused = dict(_refusals(model))
     if plan is None:
         plan = BitPlan.uniform(model, bits, include=include, exclude=exclude)
-        plan = BitPlan({name: specs for name, specs in plan.weights.items() if name not in refused})
+        plan = _without(plan, model, refused)
     bands: dict[str, list[PlannedBand]] = {}
     for band in plan.resolve(model):
         bands.setdefault(band.weight.name, []).append(band)
@@ -106,7 +106,9 @@ def describe(
         if name in reasons
     )
     before = sum(tensor.bytes_before for tensor in tensors)
-    return Description(tensors, plan, before, model_bytes(model, _without(plan, refused), float_dtype=float_dtype))
+    return Description(
+        tensors, plan, before, model_bytes(model, _without(plan, model, refused), float_dtype=float_dtype)
+    )
 
 
 def _refusals(model: nn.Module) -> Iterator[tuple[str, str]]:
@@ -118,7 +120,11 @@ def _refusals(model: nn.Module) -> Iterator[tuple[str, str]]:
             yield weight.name, f"cannot be packed: {str(error).removeprefix(weight.name + ': ')}"
 
 
-def _without(plan: BitPlan, names: dict[str, str]) -> BitPlan:
+def _without(plan: BitPlan, model: nn.Module, refused: dict[str, str]) -> BitPlan:
+    """The plan less what is refused, whichever of a weight's names it goes by."""
+    names = {
+        name for weight in find_weights(model) if weight.name in refused for name in (weight.name, *weight.aliases)
+    }
     return BitPlan({name: specs for name, specs in plan.weights.items() if name not in names})
 
 
