@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import sottovoce as sv
+from sottovoce.errors import FormatError
 from sottovoce.packed import PackedMatrix, make_band, pack_codes
 from sottovoce.quant import BitPlan
 from sottovoce.quant.codebook_linear import codebook_linear
@@ -151,6 +152,26 @@ def test_inputs_have_gradients_and_state_travels(saved: tuple[Path, nn.Module]) 
     twin = looking_up(path)
     twin.load_state_dict(looking_up(path).state_dict())
     assert torch.equal(twin.embedding.weight, model.embedding.weight)
+
+
+@torch.no_grad()
+def test_empty_batches_and_rows_that_are_not_there(saved: tuple[Path, nn.Module]) -> None:
+    packed = looking_up(saved[0])
+    for shape in ((0,), (2, 0)):
+        rows = packed.embedding(torch.zeros(shape, dtype=torch.int64))
+        assert rows.shape == (*shape, 32) and packed.output(rows).shape == (*shape, 50)
+    one_band = PackedWeight(matrix(3, 5, 4, 0))
+    for weight, count in ((packed.embedding.packed, 50), (one_band, 5)):
+        for row in (-1, count):
+            with pytest.raises(IndexError):
+                weight.rows(torch.tensor([row]))
+
+
+def test_a_module_without_memory_is_refused(saved: tuple[Path, nn.Module]) -> None:
+    with torch.device("meta"):
+        model = Net()
+    with pytest.raises(FormatError, match=r"'embedding\.weight': the module's is on the meta device"):
+        sv.load(saved[0], into=model)
 
 
 def test_integers_come_back_exactly(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def load(path: str | Path | PackedModel, *, into: nn.Module, packed: bool = Fals
     which code runs is decided by the module.
 
     Raises FormatError when the file cannot be trusted, or naming the tensor that is missing, left over or of another
-    shape; the module is unchanged then.
+    shape or without memory (meta device); the module is unchanged then.
     """
     model = path if isinstance(path, PackedModel) else load_model(path)
     into = network(into)
@@ -71,6 +71,8 @@ def _check(path: str, model: PackedModel, state: Mapping[str, Tensor], sources: 
         where = "the file lacks" if name in state else "the module lacks"
         raise FormatError(f"{path}: {where} tensor {name!r}")
     for name, target in state.items():
+        if target.is_meta:
+            raise FormatError(f"{path}: tensor {name!r}: the module's is on the meta device; module.to_empty() first")
         found = tuple(model.tensor(sources[name].stored).shape)
         if found != tuple(target.shape):
             raise FormatError(f"{path}: tensor {name!r}: expected shape {tuple(target.shape)}, found {found}")

@@ -40,7 +40,11 @@ class PackedBand(nn.Module):
 
     def decode(self, rows: Tensor | None = None) -> Tensor:
         """Weights (R, C), or those of some rows, int64 (n,), as (n, C): scale * level in the scale's dtype."""
-        codes, scale = (self.codes, self.scale) if rows is None else (self.codes[rows], self.scale[rows])
+        codes, scale = (
+            (self.codes, self.scale)
+            if rows is None
+            else (self.codes.index_select(0, rows), self.scale.index_select(0, rows))
+        )
         levels = self.levels.to(scale.dtype)[unpack(codes, self.columns, self.bits)]
         return levels * scale[:, None]
 
@@ -77,16 +81,16 @@ class PackedWeight(nn.Module):
         parts = [self._band(k).linear(flat) for k in range(len(self.bands))]
         product = torch.cat(parts, -1)
         product = product if self.place is None else product.index_select(-1, self.place)
-        return product.reshape(*x.shape[:-1], -1)
+        return product.reshape(*x.shape[:-1], product.shape[-1])
 
     def rows(self, index: Tensor) -> Tensor:
-        """The rows of these numbers: int64 (...,) -> (..., C)."""
+        """The rows of these numbers: int64 (...,) -> (..., C). Raises IndexError for a number that no row has."""
         flat = index.reshape(-1)
-        flat = flat if self.place is None else self.place[flat]
+        flat = flat if self.place is None else self.place.index_select(0, flat)
         found = self._band(0).decode(self._inside(flat, 0))
         for k in range(1, len(self.bands)):
             found = torch.where((flat >= self.starts[k])[:, None], self._band(k).decode(self._inside(flat, k)), found)
-        return found.reshape(*index.shape, -1)
+        return found.reshape(*index.shape, found.shape[-1])
 
     def _band(self, k: int) -> PackedBand:
         band = self.bands[k]
@@ -94,10 +98,10 @@ class PackedWeight(nn.Module):
         return band
 
     def _inside(self, rows: Tensor, k: int) -> Tensor:
-        """Row numbers within band k, any valid ones for rows of other bands."""
-        if len(self.bands) == 1:
-            return rows
-        return (rows - self.starts[k]).clamp(0, len(self._band(k).scale) - 1)
+        """Row numbers within band k, any valid ones for rows of other bands; what lies outside of all stays outside."""
+        inside = rows - self.starts[k]
+        inside = inside if k == 0 else inside.clamp(min=0)
+        return inside if k == len(self.bands) - 1 else inside.clamp(max=len(self._band(k).scale) - 1)
 
 
 class PackedLinear(nn.Module):
@@ -140,7 +144,7 @@ class PackedEmbedding(nn.Module):
 
 def unpack(codes: Tensor, columns: int, bits: int) -> Tensor:
     """Packed rows, uint8 (R, ceil(columns / 8) * bits), to codes, int32 (R, columns)."""
-    groups = codes.view(len(codes), -1, bits).to(torch.int32)
+    groups = codes.view(len(codes), codes.shape[1] // bits, bits).to(torch.int32)
     parts = []
     for k in range(_GROUP):
         at, shift = divmod(k * bits, 8)

@@ -16,9 +16,10 @@ def launch(x: Tensor, codes: Tensor, levels: Tensor, scale: Tensor, bits: int) -
     rows = codes.shape[0]
     y = torch.empty(count, rows, dtype=x.dtype, device=x.device)
     vectors = triton.next_power_of_2(count)
-    _kernel[(triton.cdiv(rows, _ROWS),)](
-        x, codes, levels, scale, y, count, columns, rows, codes.shape[1], bits, vectors, _ROWS, _GROUPS
-    )
+    with torch.cuda.device_of(x):  # Triton launches on the current device, which need not be x's
+        _kernel[(triton.cdiv(rows, _ROWS),)](
+            x, codes, levels, scale, y, count, columns, rows, codes.shape[1], bits, vectors, _ROWS, _GROUPS
+        )
     return y
 
 
