@@ -117,12 +117,15 @@ class Api:
     """Stands for the Hub: remembers what it is asked, and what lies in the folder while it is."""
 
     calls: ClassVar[list[tuple[str, Any]]] = []
+    lost: ClassVar[type[Exception]] = OSError
 
     def __init__(self, token: str | None = None) -> None:
         Api.calls.append(("token", token))
 
     def create_repo(self, repo_id: str, *, private: bool | None, exist_ok: bool) -> SimpleNamespace:
         Api.calls.append(("create", (repo_id, private, exist_ok)))
+        if repo_id.startswith("unreachable/"):
+            raise Api.lost("no route\nto host")
         if repo_id.startswith("forbidden/"):
             raise OSError("403\nForbidden")
         return SimpleNamespace(repo_id=repo_id)
@@ -141,7 +144,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Any:
     return module
 
 
-def test_pushing_uploads_the_folder(tmp_path: Path, hub: Any) -> None:
+def test_pushing_uploads_the_folder(tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, size = run_folder(tmp_path)
     url = sv.push_to_hub(run, "me/digits", private=True, token="secret", license="mit")
     assert url == "https://example.org/me/digits/commit/1"
@@ -152,6 +155,10 @@ def test_pushing_uploads_the_folder(tmp_path: Path, hub: Any) -> None:
     assert not any(b"secret" in content for content in files.values())
     with pytest.raises(ExportError, match=r"^forbidden/x: cannot be uploaded: 403 Forbidden$"):
         sv.push_to_hub(packed(), "forbidden/x")
+    transport = hub.errors.HfHubHTTPError.__bases__[0]  # the library that carries requests names lost connections so
+    monkeypatch.setattr(Api, "lost", transport)
+    with pytest.raises(ExportError, match=r"^unreachable/x: cannot be uploaded: no route to host$"):
+        sv.push_to_hub(packed(), "unreachable/x")
 
 
 def test_a_repositorys_file_is_downloaded(tmp_path: Path, hub: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def save_pretrained(
     title = name or folder.resolve().name
     evidence = Evidence(rows, (folder / FILE).stat().st_size, dataset)
     card = folder / CARD
-    if not card.exists() or MARK in card.read_text(encoding="utf-8"):
+    if not card.exists() or MARK in card.read_text(encoding="utf-8", errors="replace"):
         _write(card, model_card(packed, title, evidence, {k: v for k, v in metadata.items() if v}))
     return folder
 
@@ -123,11 +123,13 @@ def _hub() -> Any:
 
 
 def _asking(what: str, ask: Callable[[], str]) -> str:
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
 
+    # Its own errors are also those of the library that carries its requests, whose lost connections are not its own.
+    kinds: Any = (*HfHubHTTPError.__bases__, OSError, ValueError, EntryNotFoundError)
     try:
         return ask()
-    except (OSError, ValueError, EntryNotFoundError) as error:  # its errors of transport and of names are among these
+    except kinds as error:
         raise ExportError(f"{what}: {' '.join(str(error).split())}") from error
 
 
