@@ -48,7 +48,11 @@ def main() -> None:
     data, epochs = digits(args.data, args.quick), 2 if args.quick else 12
     model = new_model()
     train(model, data, 2 * epochs, 2e-3, [])
-    before, uncompressed = error_rate(model, data), write_float(model, args.out)
+
+    longer = new_model()  # compression trains on, so what it is compared with does too
+    longer.load_state_dict(model.state_dict())
+    train(longer, data, epochs, 1e-3, [])
+    before, uncompressed = error_rate(longer, data), write_float(longer, args.out)
 
     callback = sv.TrainerCompressionCallback(sv.BitPlan.uniform(model, bits=4), sv.S8BQAT())
     train(model, data, epochs, 1e-3, [callback])

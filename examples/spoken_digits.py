@@ -79,8 +79,9 @@ def write_float(model: nn.Module, out: Path) -> Path:
 
 
 def report(before: float, after: float, uncompressed: Path, out: Path, packed: PackedModel) -> None:
-    """Error and bytes before and after."""
+    """Error and bytes of two models that were trained equally long: in float throughout, and compressed."""
     old, new = file_sizes(uncompressed), file_sizes(out)
+    print("in float, and compressed in the second part of a training that is as long:")
     print(f"before: {before:5.1f} % errors, {old.file_bytes:8,} bytes ({uncompressed})")
     ratio = packed.fp32_bytes / new.file_bytes
     print(f"after:  {after:5.1f} % errors, {new.file_bytes:8,} bytes ({out}), {ratio:.1f} times smaller")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 @dataclass(frozen=True)
 class Case:
     """``make`` builds a model from random numbers, ``inputs`` are those of its forward, ``loss`` and ``output`` take
-    what it returns. kept: a weight that stays in float, and why. plain: parameters that must be compressed."""
+    what it returns. compressed: parameters that must be; kept: tensors that stay in float, and why; tied: names that
+    must be aliases."""
 
     make: Callable[[], nn.Module]
     inputs: Callable[[], dict[str, Any]]
