@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
@@ -76,6 +77,8 @@ def test_a_program_sends_sound_and_ctrl_c_ends_the_server(model: Path) -> None:
 def test_other_addresses_are_warned_of(model: Path) -> None:
     with served(model, "--host", "0.0.0.0") as (address, process):
         assert address.startswith("http://localhost:")
+        with urlopen(address + "models") as answer:  # it has begun: before, a signal finds no handler of the server's
+            assert json.load(answer)["type"] == "ready"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert err.startswith("warning: 0.0.0.0 is not this machine alone") and err.count("\n") == 1
