@@ -264,7 +264,8 @@ def test_a_client_that_goes_frees_its_streams_and_its_file(
                     socket.send_bytes(piece) if isinstance(piece, bytes) else socket.send_text(piece)
                 if fields["type"] == "samples" or END in sound:
                     assert [socket.receive_json() for _ in range(3)]  # in mid-stream
-            _until(lambda: gc.collect() >= 0 and not made and not any(tmp_path.iterdir()))
+                socket.close()  # and not by leaving the block, which would also cancel what the server does about it
+                _until(lambda: gc.collect() >= 0 and not made and not any(tmp_path.iterdir()))
         assert send_file(client, recording)[1] == 1000
 
 
