@@ -7,7 +7,8 @@
 DIR is SwDA as it comes. The lists: of the corpus swda-synth, as the float32 file of a recognizer's run (trained by its
 recipe where --recognizer names none) hears it; or, for want of speech, what a confusion channel makes of SwDA's text.
 Language models are those of benchmarks/mixed_precision_lm.py under --work, made where they are missing (--ready: rows
-whose files are missing stay missing). Rows and settings: benchmarks/rescoring.yaml, frozen before test was scored.
+whose files are missing stay missing). Rows and settings: benchmarks/rescoring.yaml, frozen before test was
+scored, but for the recognizer's second round.
 
 Every row is what ``sottovoce rescore`` makes of the lists: the language model interpolated with a 4-gram model in the
 probability domain, by equal shares or by those that are likeliest on dev, then mixed with the acoustic scores by the

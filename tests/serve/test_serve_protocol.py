@@ -54,6 +54,15 @@ def finals(said: list[dict[str, Any]], model: str) -> list[str]:
     return [m["text"] for m in said if m["type"] == "transcript" and m["model"] == model and m["final"]]
 
 
+def send_all(socket: Any, messages: list[Any]) -> None:
+    """Bytes and texts as they are, anything else as JSON."""
+    for message in messages:
+        if isinstance(message, bytes):
+            socket.send_bytes(message)
+        else:
+            socket.send_text(message if isinstance(message, str) else json.dumps(message))
+
+
 def send_file(client: TestClient, path: Path, size: int = 65_536, **fields: Any) -> tuple[list[dict[str, Any]], int]:
     content = path.read_bytes()
     with client.websocket_connect(URL) as socket:
@@ -163,11 +172,7 @@ def test_what_is_malformed_ends_its_connection_with_one_line(
     client: TestClient, messages: list[Any], line: str
 ) -> None:
     with client.websocket_connect(URL) as socket:
-        for message in messages:
-            if isinstance(message, bytes):
-                socket.send_bytes(message)
-            else:
-                socket.send_text(message if isinstance(message, str) else json.dumps(message))
+        send_all(socket, messages)
         said, code = all_said(socket)
     errors = [m["message"] for m in said if m["type"] == "error"]
     assert code == 1008 and len(errors) == 1 and said[-1]["type"] == "error"
@@ -193,11 +198,7 @@ def test_limits_on_messages_and_sound(client: TestClient, recording: Path, tmp_p
     ]
     for messages, line, expected in cases:
         with client.websocket_connect(URL) as socket:
-            for message in messages:
-                if isinstance(message, bytes):
-                    socket.send_bytes(message)
-                else:
-                    socket.send_text(message if isinstance(message, str) else json.dumps(message))
+            send_all(socket, messages)
             said, code = all_said(socket)
         assert (said[-1]["message"], code) == (line, expected)
     soundfile.write(tmp_path / "long.flac", np.zeros(31 * 16_000), 16_000)
