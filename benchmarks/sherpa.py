@@ -1,13 +1,15 @@
 """A model trained on FSDD in stock sherpa-onnx, beside our runtime: the same tokens, and what they cost.
 
-    python benchmarks/sherpa.py --corpus DIR --work DIR [--quick] [--json FILE] [--results FILE]
+    python benchmarks/sherpa.py --corpus DIR --work DIR [--predictor window|stateful] [--quick] [--json FILE]
+        [--results FILE]
 
 DIR is FSDD as it comes, and a folder to keep data, run and exports in. The recipe fsdd-sherpa is trained (a few CPU
 minutes; the 32-bit model) and compressed to 4 bits by S8BQAT; each file is exported in every form of weights, as the
-``lstm`` type with a window of 64 tokens. All test strings, each followed by the same silence (T frames and 10 more), go
+``lstm`` type with a window of 64 tokens or, trained with its features, as the NeMo type with a stateful predictor and
+up to 10 tokens a frame. All test strings, each followed by the same silence (T frames and 10 more), go
 through each system in a process of its own, one thread, streaming in pieces of 0.32 s. Tokens are compared with those
 of our runtime in float activations, which weights as codes or floats must equal on every string: else the benchmark
-ends with an error. One case is beyond 64 tokens, all strings as one recording: there the window is not the stateful
+ends with an error. One case is beyond 64 tokens, all strings as one recording: there a window is not a stateful
 predictor, and tokens may differ from the place named on.
 
 Time is the processor's, over the sound's (features and search included, loading not); memory is the peak over that of
@@ -34,7 +36,8 @@ from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.cold_child import peak_bytes
 from sottovoce.evaluation.wer import count_errors
-from sottovoce.export import FORMS, export_sherpa, paths_of
+from sottovoce.export import FORMS, PREDICTORS, export_sherpa, paths_of
+from sottovoce.export.sherpa_files import NEMO_SYMBOLS, PredictorForm
 from sottovoce.export.token_list import token_names
 from sottovoce.export.transcripts import padded, run_sherpa
 from sottovoce.packed import file_sizes, load_model
@@ -47,12 +50,14 @@ CHUNK, WINDOW = 32, 64
 EXACT = ("codes", "float")
 BITS = (32, 4)
 OURS = ("float", "int8")
+NEMO = ("features.style=nemo", "features.low_hz=0", "features.high_hz=0")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", type=Path, help="FSDD as it comes")
     parser.add_argument("--work", type=Path, help="a folder for data, runs and exports; kept")
+    parser.add_argument("--predictor", choices=PREDICTORS, default="window")
     parser.add_argument("--quick", action="store_true", help="half of the training, a few strings")
     parser.add_argument("--json", type=Path, help="write the cell to this file")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "sherpa.jsonl")
@@ -72,12 +77,14 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     from importlib.metadata import version
 
-    overrides = ["phase.epochs=5"] if options.quick else []
+    overrides = [*(NEMO if options.predictor == "stateful" else ()), *(["phase.epochs=5"] if options.quick else [])]
     recipe = load_recipe("fsdd-sherpa", overrides)
     config = {
         "recipe": recipe.digest(), "strings": 12 if options.quick else None, "chunk": CHUNK, "window": WINDOW,
         "bits": list(BITS), "forms": list(FORMS), "sherpa-onnx": version("sherpa-onnx"),
     }  # fmt: skip
+    if options.predictor == "stateful":
+        config = {**config, "predictor": options.predictor, "window": None}
     cells = Cells(options.results)
     row = cells.done(config, recipe.seed)
     print(f"{int(row is None)} of 1 cells to run, about {0.05 if options.quick else 0.12} CPU hours")
@@ -86,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
         start = time.perf_counter()
         figures = measure(options, recipe, config["strings"])
         row = cells.record(config, recipe.seed, figures, time.perf_counter() - start)
-    show(row["figures"])
+    show(row["figures"], options.predictor)
     if options.json:
         options.json.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
 
@@ -94,7 +101,7 @@ def run(options: argparse.Namespace) -> None:
 def measure(options: argparse.Namespace, recipe: Any, strings: int | None) -> dict[str, Any]:
     """Train, compress, export, run all systems on all strings."""
     options.work.mkdir(parents=True, exist_ok=True)
-    name = "quick" if options.quick else "run"
+    name = f"{'quick' if options.quick else 'run'}{'-stateful' * (options.predictor == 'stateful')}"
     data, base = options.work / "data", options.work / name
     if not (data / "prepared.json").exists():
         prepare("fsdd", options.corpus, data, dict(recipe.corpus["options"]), seed=recipe.seed)
@@ -109,7 +116,7 @@ def measure(options: argparse.Namespace, recipe: Any, strings: int | None) -> di
     references = [cut.supervisions[0].text.split() for cut in cuts]
     rows: list[dict[str, Any]] = []
     for bits, model in ((32, trained.model), (4, packed)):
-        rows += compare(model, bits, options.work, [*signals, together], rate, references)
+        rows += compare(model, bits, options.work, [*signals, together], rate, references, options.predictor)
     return {
         "strings": len(cuts),
         "words": sum(map(len, references)),
@@ -120,22 +127,31 @@ def measure(options: argparse.Namespace, recipe: Any, strings: int | None) -> di
 
 
 def compare(
-    model: Path, bits: int, work: Path, signals: Sequence[np.ndarray], rate: int, references: Sequence[list[str]]
+    model: Path,
+    bits: int,
+    work: Path,
+    signals: Sequence[np.ndarray],
+    rate: int,
+    references: Sequence[list[str]],
+    predictor: PredictorForm = "window",
 ) -> list[dict[str, Any]]:
     """A row for each system of one file. The last signal is all strings as one. Raises SystemExit where an exact form
     has other tokens than our runtime in float activations."""
     names = [name.replace("▁", " ") for name in token_names(Tokenizer(bytes(load_model(model).tokenizer or b"")))]
-    found = {f"ours, {one}": ours_in_a_process(model, one, signals, rate) for one in OURS[: 1 + (bits < 32)]}
+    symbols = NEMO_SYMBOLS if predictor == "stateful" else 1
+    ours = OURS[: 1 + (bits < 32)]
+    found = {f"ours, {one}": ours_in_a_process(model, one, signals, rate, symbols) for one in ours}
     sizes = dict.fromkeys(found, file_sizes(model).file_bytes)
     for form in FORMS:
         folder = work / f"sherpa-{model.parent.name}-{form}"
-        exported = export_sherpa(load_model(model), folder, weights=form, chunk=CHUNK, window=WINDOW)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {"weights": form, "predictor": predictor, "chunk": CHUNK, "window": WINDOW}
+        exported = export_sherpa(load_model(model), folder, **settings)
         arguments = {**paths_of(folder), **exported.arguments, "num_threads": 1}
         ran = run_sherpa([arguments], signals, rate, piece(rate))
         system = f"sherpa-onnx, {form}"
         found[system] = {**ran["passes"][0], "added_bytes": ran["added_bytes"]}
         sizes[system] = sum(exported.files.values())
-    for one in OURS[: 1 + (bits < 32)]:
+    for one in ours:
         for result in found[f"ours, {one}"]["results"]:
             result["tokens"] = [names[i] for i in result["ids"]]
     expected = [result["tokens"] for result in found["ours, float"]["results"]]
@@ -189,13 +205,21 @@ def piece(rate: int) -> int:
     return rate * CHUNK // 100
 
 
-def ours_in_a_process(model: Path, arithmetic: str, signals: Sequence[np.ndarray], rate: int) -> dict[str, Any]:
+def ours_in_a_process(
+    model: Path, arithmetic: str, signals: Sequence[np.ndarray], rate: int, symbols: int
+) -> dict[str, Any]:
     from tempfile import TemporaryDirectory
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "signals.npz"
         np.savez(path, **{str(i): signal for i, signal in enumerate(signals)})
-        request = {"signals": str(path), "model": str(model), "arithmetic": arithmetic, "rate": rate}
+        request = {
+            "signals": str(path),
+            "model": str(model),
+            "arithmetic": arithmetic,
+            "rate": rate,
+            "symbols": symbols,
+        }
         (Path(folder) / "request.json").write_text(json.dumps(request), encoding="utf-8")
         command = [sys.executable, __file__, "--ours", str(Path(folder) / "request.json")]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -209,7 +233,7 @@ def transcribe_ours(request: dict[str, Any]) -> dict[str, Any]:
     with np.load(request["signals"]) as file:
         signals = [file[str(i)] for i in range(len(file.files))]
     rate, before, start = request["rate"], peak_bytes(), time.perf_counter()
-    recognizer = Recognizer(request["model"], arithmetic=request["arithmetic"])
+    recognizer = Recognizer(request["model"], arithmetic=request["arithmetic"], max_symbols=request["symbols"])
     loaded, cpu, results = time.perf_counter(), time.process_time(), []
     for signal in signals:
         stream = recognizer.create_stream()
@@ -224,7 +248,7 @@ def transcribe_ours(request: dict[str, Any]) -> dict[str, Any]:
     return {"results": results, **cost}
 
 
-def show(figures: dict[str, Any]) -> None:
+def show(figures: dict[str, Any], predictor: str) -> None:
     size, sound = f"{figures['parameters'] / 1e6:.2f} million parameters", f"{figures['sound_s']:.0f} s with silence"
     print(f"{size}; {figures['strings']} strings, {figures['words']} words, {sound}")
     columns = ("system", "bits", "file kB", "equal strings", "WER %", "beyond 64 tokens", "RTF", "load ms", "added MB")
@@ -242,7 +266,7 @@ def show(figures: dict[str, Any]) -> None:
             f"{row['load_ms']:.0f}",
             f"{row['added_bytes'] / 1e6:.0f}",
         ])  # fmt: skip
-    print_table("stock sherpa-onnx beside ours, one thread", columns, lines)
+    print_table(f"stock sherpa-onnx beside ours, one thread, {predictor} predictor", columns, lines)
 
 
 if __name__ == "__main__":

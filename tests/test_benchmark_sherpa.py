@@ -65,5 +65,5 @@ def test_every_system_on_a_small_model(tmp_path: Path, capsys: pytest.CaptureFix
     assert [one["system"] for one in rows] == ["ours, float", "ours, int8", *(f"sherpa-onnx, {form}" for form in FORMS)]
     assert all(one["real_time_factor"] > 0 and one["added_bytes"] > 0 and one["file_bytes"] > 0 for one in rows)
     assert all(one["equal"] == 2 for one in rows if one["system"].endswith(("float", "codes")))
-    show({"parameters": 1000, "strings": 2, "words": 2, "sound_s": 10.0, "systems": rows})
+    show({"parameters": 1000, "strings": 2, "words": 2, "sound_s": 10.0, "systems": rows}, "window")
     assert "2 of 2" in capsys.readouterr().out
