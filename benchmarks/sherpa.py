@@ -220,6 +220,7 @@ def ours_in_a_process(
             "rate": rate,
             "symbols": symbols,
         }
+        request["symbols"] = symbols
         (Path(folder) / "request.json").write_text(json.dumps(request), encoding="utf-8")
         command = [sys.executable, __file__, "--ours", str(Path(folder) / "request.json")]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
