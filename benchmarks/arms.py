@@ -7,7 +7,7 @@ compression section of each. One cell is one arm on one fold and seed, judged by
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,12 @@ DATA_SEED = 0  # every seed trains on the same corpus and is scored on the same 
 
 @dataclass(frozen=True)
 class Corpus:
-    """``folds``: values of one option of its preparation, each a fold of its own; none gives a single fold."""
+    """``folds``: values of one option of its preparation, each a fold of its own; none gives a single fold.
 
-    name: str
+    ``size`` names a network of other sizes than its recipe's, which ``changes`` set.
+    """
+
+    prepared: str
     source: Path | None
     recipe: Path
     fold_option: str | None = None
@@ -45,12 +48,18 @@ class Corpus:
     base_hours: float = 0.1
     arm_hours: float = 0.1
     quick: tuple[str, ...] = ("phase.epochs=2", "compression.phase.epochs=1")
+    size: str = ""
+    changes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.prepared}-{self.size}" if self.changes else self.prepared
 
 
 def place_of(corpus: Corpus, fold: str, seed: int, snapshot: bool, work: Path, quick: bool = False) -> Place[Corpus]:
-    """The place of a fold and seed; its data lie in the work folder."""
-    data = work / "data" / f"{corpus.name}{'-' + fold if fold else ''}"
-    return Place(corpus, seed, data, work, quick, fold, snapshot)
+    """The place of a fold and seed; its data lie in the work folder, the same for all sizes."""
+    data = work / "data" / f"{corpus.prepared}{'-' + fold if fold else ''}"
+    return Place(corpus, seed, data, work, quick, fold, snapshot, corpus.changes)
 
 
 def recipe_of(place: Place[Corpus]) -> Recipe:
@@ -59,7 +68,7 @@ def recipe_of(place: Place[Corpus]) -> Recipe:
 
 
 def load_plan(path: Path, sources: list[str]) -> tuple[list[Corpus], dict[str, Any]]:
-    """Corpora named in ``sources`` (NAME or NAME:DIR), and the rest of the plan file."""
+    """Corpora named in ``sources`` (NAME or NAME:DIR), one for each size, and the rest of the plan file."""
     plan = yaml.safe_load(path.read_text(encoding="utf-8"))
     known = plan.pop("corpora")
     corpora = []
@@ -73,8 +82,17 @@ def load_plan(path: Path, sources: list[str]) -> tuple[list[Corpus], dict[str, A
         (option, values), *_ = folds
         hours = {key: float(entry[key]) for key in ("base_hours", "arm_hours")}
         source = Path(folder) if folder else None
-        corpora.append(Corpus(name, source, recipe, option or None, tuple(values), **hours))
+        corpus = Corpus(name, source, recipe, option or None, tuple(values), **hours)
+        corpora += [sized(corpus, *size) for size in entry.get("sizes", {"": {}}).items()]
     return corpora, plan
+
+
+def sized(corpus: Corpus, size: str, entry: dict[str, Any]) -> Corpus:
+    """The corpus for a network of another size: ``model`` of the entry, whose training costs ``cost`` times as much."""
+    cost = float(entry.get("cost", 1.0))
+    hours = {"base_hours": cost * corpus.base_hours, "arm_hours": cost * corpus.arm_hours}
+    changes = tuple(f"model.{name}={value}" for name, value in entry.get("model", {}).items())
+    return replace(corpus, size=size, changes=changes, **hours)
 
 
 def load_path(name: str) -> Path:
@@ -99,6 +117,7 @@ def cell_config(place: Place[Corpus], arm: Arm, split: str) -> dict[str, Any]:
         "system": arm.system,
         "bits": arm.bits,
         **resolved(arm.compression),
+        **({"changes": list(place.changes)} if place.changes else {}),
     }
 
 
@@ -126,15 +145,15 @@ def train_base(place: Place[Corpus]) -> None:
         options[place.source.fold_option] = place.fold
     place.data.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place.data}.lock"):  # seeds share the folder, and two of them may begin at once
-        prepare(place.source.name, place.source.source, place.data, options, seed=DATA_SEED)
+        prepare(place.source.prepared, place.source.source, place.data, options, seed=DATA_SEED)
     train(recipe, place.data, place.base.folder, threads=1, progress=False)
 
 
 def run_arm(place: Place[Corpus], arm: Arm, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
     """Train and score an arm: the cell's configuration, seed, figures and seconds."""
     begin = time.perf_counter()
-    control = _job(place, Arm(CONTROL, None))
-    job = _job(place, arm)
+    control = job_at(place, Arm(CONTROL, None))
+    job = job_at(place, arm)
     model = carry_out(job)
     found = _hypotheses(job, split, job.recipe.decoding.blank_penalty)
     figures = counts_of(found) | {"loss_per_token": loss_per_token(model, place.data, split)}
@@ -151,7 +170,8 @@ def run_arm(place: Place[Corpus], arm: Arm, split: str) -> tuple[dict[str, Any],
     return cell_config(place, arm, split), place.seed, figures, time.perf_counter() - begin
 
 
-def _job(place: Place[Corpus], arm: Arm) -> Job:
+def job_at(place: Place[Corpus], arm: Arm) -> Job:
+    """Where an arm is made, and from what."""
     folder = place.folder / ("snapshot" if place.snapshot else "converged")
     return job_of(arm, recipe_of(place), place.data, place.base, folder)
 

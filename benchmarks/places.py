@@ -25,7 +25,7 @@ S = TypeVar("S", bound=Source)
 @dataclass(frozen=True)
 class Place(Generic[S]):
     """One 32-bit training of a source, from which all arms or rows of its fold and seed start: at its ``snapshot``, or
-    when it has converged."""
+    when it has converged. ``changes``: what its recipe is changed to, its size for one."""
 
     source: S
     seed: int
@@ -34,6 +34,7 @@ class Place(Generic[S]):
     quick: bool = False
     fold: str = ""
     snapshot: bool = False
+    changes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -48,9 +49,9 @@ class Place(Generic[S]):
         return Run(self.folder / "base")
 
     def recipe(self, changes: tuple[str, ...] = ()) -> Recipe:
-        """The recipe of the 32-bit training, or of what has these changes."""
+        """The recipe of the 32-bit training, or of what has these changes besides."""
         quick = self.source.quick if self.quick else ()
-        return load_recipe(self.source.recipe, [f"seed={self.seed}", *quick, *changes])
+        return load_recipe(self.source.recipe, [f"seed={self.seed}", *self.changes, *quick, *changes])
 
     @property
     def _names(self) -> list[str]:

@@ -1,0 +1,286 @@
+"""A larger recognizer in fewer bits against a smaller one in eight: word errors at equal bytes, and at equal latency.
+
+    python benchmarks/equal_bytes.py --data an4:DIR --data fsdd:DIR --data swda-synth:DIR [--seeds 1] [--quick]
+        [--work DIR] [--results FILE] [--speeds] [--table] [--markdown]
+
+Networks of several sizes (benchmarks/equal_bytes.yaml) are trained alike in 32 bits and written in 8, 5, 4, 3 and 2
+bits: so each larger network at few bits has among its rivals the smaller ones in 8 bits, and the *wide 8-bit control*,
+itself in 8 bits. At each budget, the bytes of an 8-bit file, the rival is the 8-bit point within it that is best on
+dev; ours is the point of fewer bits within it that is best on dev; test compares the two, paired. ``--speeds`` times
+all files of seed 0 in turns, step by step, one thread, the 8-bit ones in PyTorch's and ONNX Runtime's int8 too: a
+rival's latency is that of the fastest of the three. As fast: the best on dev of the points of fewer bits that are
+within the budget and no slower than that. Finished cells are not run again; ``--table`` only prints them.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+from arms import Corpus, arm_of, job_at, load_plan, place_of, tasks_of, train_base
+from cells import Cells, print_machine, print_markdown, print_table
+from places import Place
+from s8bqat_rnnt import Results, record
+
+from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
+from sottovoce.evaluation.turns import CYCLE, Steps, interleaved
+from sottovoce.packed import load_model
+from sottovoce.peers import INT8_PEERS, make_peer
+from sottovoce.runtime import make_network
+from sottovoce.training.comparison import CONTROL, Arm
+from sottovoce.training.run import Run
+from sottovoce.training.workers import Task, run_tasks
+
+HERE = Path(__file__).parent
+OURS = "sottovoce"
+STEPS = 400
+
+
+@dataclass(frozen=True)
+class Point:
+    """One size of a corpus's network at one width: what its file is, and what it hears."""
+
+    corpus: Corpus
+    arm: Arm
+    bytes: int
+    dev: float
+    test: tuple[float, ...]
+    latency: float | None
+
+    @property
+    def name(self) -> str:
+        return f"{self.corpus.size}, {self.arm.bits} bits"
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The points of one corpus, as far as they are there."""
+
+    sizes: tuple[Corpus, ...]
+    arms: tuple[Arm, ...]
+    dev: Results
+    test: Results
+    speeds: dict[str, dict[str, float]]
+    tolerance: float
+
+    @cached_property
+    def points(self) -> list[Point]:
+        return [point for corpus in self.sizes for arm in self.arms if (point := self._point(corpus, arm)) is not None]
+
+    def _point(self, corpus: Corpus, arm: Arm) -> Point | None:
+        seeds = [s for s in self.test.seeds([corpus], arm) if s in self.dev.seeds([corpus], arm)]
+        if not seeds:
+            return None
+        figures = self.test.figures(corpus, corpus.folds[0], seeds[0], arm) or {}
+        dev, test = ([results.wer(corpus, seed, arm) for seed in seeds] for results in (self.dev, self.test))
+        times = self.speeds.get(f"{corpus.name} {arm.name}", {})
+        latency = min(times.values()) if times else None
+        return Point(corpus, arm, int(figures["model_bytes"]), mean(dev), tuple(test), latency)
+
+    @property
+    def rivals(self) -> list[Point]:
+        return [point for point in self.points if point.arm.bits == 8]
+
+    def best(self, budget: int, eight: bool, latency: float | None = None) -> Point | None:
+        """The point within so many bytes, and milliseconds a step, that is best on dev; 8 bits, or fewer."""
+        slack = 1 + self.tolerance
+        within = [
+            point
+            for point in self.points
+            if (point.arm.bits == 8) == eight
+            and point.bytes <= slack * budget
+            and (latency is None or (point.latency is not None and point.latency <= slack * latency))
+        ]
+        return min(within, key=lambda point: point.dev, default=None)
+
+    def difference(self, rival: Point, ours: Point) -> str:
+        """Relative difference of test errors with both one-sided 95 % bounds, over the seeds that both have."""
+        seeds = [
+            seed
+            for seed in self.test.seeds([rival.corpus], rival.arm)
+            if seed in self.test.seeds([ours.corpus], ours.arm)
+        ]
+        errors = [
+            np.array([self.test.joined([point.corpus], seed, point.arm, "errors") for seed in seeds], float)
+            for point in (rival, ours)
+        ]
+        speakers = self.test.joined([rival.corpus], seeds[0], Arm(CONTROL, None), "speakers")
+        ids = [str(i) for i in range(len(speakers))]
+        persons = dict(zip(ids, (name.partition(" ")[2] for name in speakers), strict=True))
+        found = relative_difference(errors[0], errors[1], cluster_ids(ids, persons))
+        return f"{100 * found.estimate:+.1f} % [{100 * found.lower():+.1f}, {100 * found.upper():+.1f}]"
+
+
+def curve(curves: Curves) -> list[list[str]]:
+    """A line a point, smallest file first."""
+    lines = []
+    for point in sorted(curves.points, key=lambda p: p.bytes):
+        times = curves.speeds.get(f"{point.corpus.name} {point.arm.name}", {})
+        peers = [f"{1e3 * times[name]:.0f}" for name in INT8_PEERS if name in times]
+        ours = f"{1e3 * times[OURS]:.0f}" if times else ""
+        wers = " ".join(f"{wer:.2f}" for wer in point.test)
+        kilobytes = f"{point.bytes / 1e3:,.0f}"
+        lines.append([
+            point.corpus.size, str(point.arm.bits), kilobytes, f"{point.dev:.2f}", wers, ours, " / ".join(peers),
+        ])  # fmt: skip
+    return lines
+
+
+def budgets(curves: Curves) -> list[list[str]]:
+    """At the bytes of each 8-bit file: the best of 8 bits, the best of fewer, and of those the best that is as fast."""
+    lines = []
+    for budget in sorted(point.bytes for point in curves.rivals):
+        rival = curves.best(budget, eight=True)
+        ours = curves.best(budget, eight=False)
+        if rival is None or ours is None:
+            continue
+        line = [f"{budget / 1e3:,.0f}", rival.name, _wer(rival), ours.name, _wer(ours), curves.difference(rival, ours)]
+        line.append(f"{ours.latency / rival.latency:.2f}" if ours.latency and rival.latency else "")
+        fast = curves.best(budget, eight=False, latency=rival.latency) if rival.latency else None
+        line += [fast.name, _wer(fast), curves.difference(rival, fast)] if fast else ["", "", ""]
+        lines.append(line)
+    return lines
+
+
+def _wer(point: Point) -> str:
+    return f"{mean(point.test):.2f}"
+
+
+def measure_speeds(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> dict[str, dict[str, float]]:
+    """Milliseconds a step, medians, of every file that is there, by place and arm and engine; all take turns."""
+    systems: dict[tuple[str, str], Steps] = {}
+    for place in places:
+        for arm in arms:
+            path = Run(job_at(place, arm).folder).model
+            if not path.exists():
+                continue
+            model, label = load_model(path), f"{place.source.name} {arm.name}"
+            systems[label, OURS] = Steps(make_network(model))
+            if arm.bits == 8:
+                systems |= {(label, name): Steps(make_peer(name, model)) for name in INT8_PEERS}
+    found: dict[str, dict[str, float]] = {}
+    keys = {f"{label}\n{engine}": (label, engine) for label, engine in systems}
+    timed = interleaved({key: systems[pair] for key, pair in keys.items()}, cycles=STEPS // CYCLE)
+    for key, times in timed.items():
+        label, engine = keys[key]
+        found.setdefault(label, {})[engine] = 1e3 * times.percentile(50)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", action="append", required=True, help="NAME, or NAME:DIR; repeatable")
+    parser.add_argument("--plan", type=Path, default=HERE / "equal_bytes.yaml")
+    parser.add_argument("--size", action="append", help="only networks of these sizes; repeatable")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="two sizes and widths, two epochs: checks the script only")
+    parser.add_argument("--speeds", action="store_true", help="time the files that are there, and print")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"))
+    parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
+    options = parser.parse_args()
+    corpora, plan = load_plan(options.plan, options.data)
+    corpora = [corpus for corpus in corpora if options.size is None or corpus.size in options.size]
+    arms = arms_of(plan)
+    if options.quick:
+        corpora, arms = corpora[:2], arms[:3]
+    places = places_of(corpora, plan, options)
+    cells = Cells(options.results)
+    if options.speeds:
+        time_all(cells, places, arms, options)
+    elif not options.table:
+        run(cells, places, arms, options)
+    emit = print_markdown if options.markdown else print_table
+    for name in dict.fromkeys(corpus.prepared for corpus in corpora):
+        show(name, Curves(
+            sizes=tuple(corpus for corpus in corpora if corpus.prepared == name),
+            arms=tuple(arm for arm in arms if arm.name != CONTROL),
+            dev=Results(cells, places, "dev"),
+            test=Results(cells, places, "test"),
+            speeds=speeds_of(cells, name, options.quick),
+            tolerance=float(plan["tolerance"]),
+        ), emit)  # fmt: skip
+
+
+def arms_of(plan: dict[str, Any]) -> list[Arm]:
+    """The control, 8 bits, and each width of each arm."""
+    arms = [Arm(CONTROL, None), arm_of("int8", plan["int8"], 8)]
+    return arms + [arm_of(name, arm["settings"], bits) for name, arm in plan["arms"].items() for bits in arm["bits"]]
+
+
+def places_of(
+    corpora: Sequence[Corpus], plan: dict[str, Any], options: argparse.Namespace
+) -> tuple[Place[Corpus], ...]:
+    converged = plan.get("converged", [])
+    work = options.work / ("quick" if options.quick else "full")
+    return tuple(
+        place_of(corpus, fold, seed, corpus.prepared not in converged, work, options.quick)
+        for seed in range(1 if options.quick else options.seeds)
+        for corpus in corpora
+        for fold in (corpus.folds[:1] if options.quick else corpus.folds)
+    )
+
+
+def run(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], options: argparse.Namespace) -> None:
+    """Train and score on test, then score the same files on dev."""
+    print(f"estimated: {_hours(cells, places, arms) * (0.1 if options.quick else 1):.1f} CPU hours", flush=True)
+    print_machine()
+    for split in ("test", "dev"):
+        for name, result in run_tasks(list(_tasks(cells, places, arms, split)), options.workers):
+            print(f"{split}, {name}: {record(cells, result)}", flush=True)
+
+
+def _tasks(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], split: str) -> Iterator[Task]:
+    for place in places:
+        yield from tasks_of(place, arms, cells, split)
+
+
+def _hours(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm]) -> float:
+    hours = 0.0
+    for place in places:
+        for task in tasks_of(place, arms, cells, "test"):
+            base = task.run is train_base
+            trains = not base and task.arguments[1].compression is not None and not task.arguments[1].rounds
+            hours += place.source.base_hours if base else place.source.arm_hours if trains else 0.01
+    return hours
+
+
+def time_all(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], options: argparse.Namespace) -> None:
+    """One cell a corpus: all its files of seed 0 and its first fold."""
+    print_machine()
+    for name in dict.fromkeys(place.source.prepared for place in places):
+        begin = time.perf_counter()
+        config = {"speeds of": name, "quick": options.quick}
+        if cells.done(config, 0) is None:
+            chosen = [p for p in places if p.source.prepared == name and p.seed == 0 and p.fold == p.source.folds[0]]
+            cells.record(config, 0, {"milliseconds": measure_speeds(chosen, arms[1:])}, time.perf_counter() - begin)
+
+
+def speeds_of(cells: Cells, name: str, quick: bool) -> dict[str, dict[str, float]]:
+    row = cells.done({"speeds of": name, "quick": quick}, 0)
+    return {} if row is None else row["figures"]["milliseconds"]
+
+
+CURVE = ("parameters", "bits", "kB", "dev WER %", "test WER % of seeds", "ours, µs a step", "PyTorch / ONNX Runtime")
+BUDGETS = ("budget, kB", "8 bits", "WER %", "fewer bits", "WER %", "difference", "latency")
+AS_FAST = ("as fast", "WER %", "difference")
+
+
+def show(name: str, curves: Curves, emit: Any) -> None:
+    emit(f"{name}: size against error", CURVE, curve(curves))
+    emit(f"{name}: at the bytes of each 8-bit file", BUDGETS + AS_FAST, budgets(curves))
+    there = {(point.corpus, point.arm.name) for point in curves.points}
+    due = [f"{c.size}, {a.bits} bits" for c in curves.sizes for a in curves.arms if (c, a.name) not in there]
+    if due:
+        print(f"{name}: still to be measured: {'; '.join(due)}")
+
+
+if __name__ == "__main__":
+    main()

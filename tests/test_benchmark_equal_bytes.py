@@ -1,0 +1,91 @@
+"""benchmarks/equal_bytes.py from made-up cells: sizes are places of their own, and dev chooses what test compares."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sottovoce.training.comparison import CONTROL, Arm
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.append(str(BENCHMARKS))  # scripts, not a package
+import cells as finished  # noqa: E402
+from arms import Corpus, cell_config, load_plan, place_of  # noqa: E402
+from cells import Cells  # noqa: E402
+from equal_bytes import OURS, Curves, arms_of, budgets, curve  # noqa: E402
+from places import Place  # noqa: E402
+from s8bqat_rnnt import Results  # noqa: E402
+
+UTTERANCES = 10
+
+
+@pytest.fixture(autouse=True)
+def no_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finished, "commit_id", lambda: "made up")
+
+
+@pytest.fixture
+def plan() -> tuple[list[Corpus], list[Arm]]:
+    corpora, plan = load_plan(BENCHMARKS / "equal_bytes.yaml", ["an4"])
+    return corpora, arms_of(plan)
+
+
+def put(results: Results, place: Place[Corpus], arm: Arm, errors: int, size: int) -> None:
+    figures: dict[str, Any] = {"errors": [errors] * UTTERANCES, "model_bytes": size, "fp32_bytes": 4000}
+    if arm.name == CONTROL:
+        figures |= {"speakers": [f"s{i}" for i in range(UTTERANCES)], "words_each": [100] * UTTERANCES}
+    results.cells.record(cell_config(place, arm, results.split), place.seed, figures, 1.0)
+
+
+def test_sizes_share_data_and_cells_of_the_recipe_s_own_size(plan: tuple[list[Corpus], list[Arm]]) -> None:
+    corpora, arms = plan
+    places = [place_of(corpus, "", 0, True, Path("work")) for corpus in corpora]
+    assert len({place.data for place in places}) == 1 and len({place.folder for place in places}) == len(corpora)
+    own = next(place for place in places if not place.changes)
+    assert own.source.name == "an4" and "changes" not in cell_config(own, arms[0], "test")
+    other, _ = load_plan(BENCHMARKS / "s8bqat_rnnt.yaml", ["an4"])
+    same = place_of(other[0], "", 0, True, Path("work"))
+    assert [cell_config(own, arm, "test") for arm in arms] == [cell_config(same, arm, "test") for arm in arms]
+    units = {place.recipe().model["encoder_units"] for place in places}  # type: ignore[union-attr]
+    assert len(units) == len(corpora)
+
+
+def test_preset_and_rounding_are_those_of_the_other_plan(plan: tuple[list[Corpus], list[Arm]]) -> None:
+    from s8bqat_rnnt import arms_of as other_arms
+
+    _, other = load_plan(BENCHMARKS / "s8bqat_rnnt.yaml", ["an4"])
+    shared = {arm.name: arm for arm in other_arms(other)[0]}
+    assert all(shared[arm.name] == arm for arm in plan[1] if arm.name in shared)
+    assert {"int8", "S8BQAT-4", "S8BQAT-3", "S8BQAT-2"} <= {arm.name for arm in plan[1]} & set(shared)
+
+
+def test_dev_chooses_and_test_compares(plan: tuple[list[Corpus], list[Arm]], tmp_path: Path) -> None:
+    (small, large), arms = plan[0][:2], plan[1]
+    places = tuple(place_of(corpus, "", 0, True, tmp_path) for corpus in (small, large))
+    cells = Cells(tmp_path / "cells.jsonl")
+    dev, test = Results(cells, places, "dev"), Results(cells, places, "test")
+    found = {
+        # (size, index of the arm): errors on dev and on test, bytes
+        (0, 1): (20, 20, 1000), (1, 1): (10, 12, 2000), (0, 3): (22, 5, 500), (1, 3): (11, 14, 1010),
+    }  # fmt: skip
+    for results, at in ((dev, 0), (test, 1)):
+        for place in places:
+            put(results, place, arms[0], 9, 4000)
+        for (size, arm), values in found.items():
+            put(results, places[size], arms[arm], values[at], values[2])
+    speeds = {
+        f"{small.name} int8": {OURS: 0.10, "torch-int8": 0.2, "onnxruntime-int8": 0.08},
+        f"{large.name} S8BQAT-4": {OURS: 0.12},
+        f"{small.name} S8BQAT-4": {OURS: 0.06},
+    }
+    curves = Curves((small, large), tuple(arms[1:]), dev, test, speeds, 0.02)
+    assert [line[2] for line in curve(curves)] == ["0", "1", "1", "2"]
+    first, second = budgets(curves)
+    # Within 1000 bytes and 2 %: the larger network at 4 bits, although the smaller one has fewer errors on test.
+    assert first[1].endswith("8 bits") and first[3] == f"{large.size}, 4 bits" and first[4] == "14.00"
+    assert first[5].startswith("-30.0 %") and first[6] == "1.50"  # slower than ONNX Runtime on the rival
+    assert first[7] == f"{small.size}, 4 bits" and first[9].startswith("-75.0 %")
+    assert second[1] == f"{large.size}, 8 bits" and second[7] == ""  # the wide 8-bit control was not timed
