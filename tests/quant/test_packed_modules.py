@@ -120,6 +120,16 @@ def test_packed_layers_compute_the_same_in_less_memory(saved: tuple[Path, nn.Mod
 
 
 @torch.no_grad()
+def test_a_layer_with_hooks_keeps_them(saved: tuple[Path, nn.Module]) -> None:
+    path, model = saved
+    hooked, calls = Net().eval(), []
+    hooked.output.register_forward_hook(lambda module, arguments, result: calls.append(result.shape))
+    sv.load(path, into=hooked, packed=True)
+    assert isinstance(hooked.output, nn.Linear) and isinstance(hooked.embedding, PackedEmbedding)
+    assert torch.allclose(hooked(TOKENS), model(TOKENS), rtol=1e-5, atol=1e-6) and len(calls) == 1
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_loaded_model_compiles_whole(saved: tuple[Path, nn.Module], packed: bool) -> None:
     path, model = saved

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import sottovoce as sv
-from sottovoce.errors import PlanError
+from sottovoce.errors import FormatError, PlanError
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.schemes import Session
 
@@ -121,6 +121,8 @@ def work(rank: int, folder: Path) -> None:
         packed.save(folder / f"fsdp {name} {rank}")
         for key, value in model.state_dict().items():
             assert np.array_equal(packed.decode(key), value.full_tensor().numpy()), key  # type: ignore[operator]
+        with pytest.raises(FormatError, match="in shards; load before fully_shard"):
+            sv.load(packed, into=model)
     for name in ("finishing", "admm"):
         resumed(sharded, name, half).save(folder / f"resumed {name} {rank}")
     with pytest.raises(PlanError, match="Shard"):

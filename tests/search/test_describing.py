@@ -11,6 +11,8 @@ from torch.nn.utils import parametrizations
 
 import sottovoce as sv
 from sottovoce.errors import PlanError
+from sottovoce.models import Rnnt, make_lm
+from sottovoce.packed import RnntArchitecture, lm_architecture
 
 
 class Mixed(nn.Module):
@@ -103,3 +105,19 @@ def test_weights_that_compress_refuses_are_told_with_its_words() -> None:
     assert reasons["2.weight"].startswith("cannot be packed: expected contiguous memory")
     assert set(described.plan.weights) == {"0.weight"}
     sv.compress(model, described.plan, sv.PTQ()).finish()
+
+
+def test_a_target_says_at_once_what_it_cannot_run() -> None:
+    recognizer = Rnnt(RnntArchitecture(features=8, vocabulary=5, encoder_units=8, predictor_units=8, joiner_units=8))
+    language_model = make_lm(lm_architecture({"type": "lstm-lm", "vocabulary": 6, "embedding": 8, "units": 8}))
+    for target in ("runtime", "onnxruntime", "sherpa-onnx"):
+        assert sv.describe(recognizer, target=target).plan == sv.describe(recognizer).plan
+    assert sv.describe(torch.nn.DataParallel(language_model), target="runtime").compressed
+    with pytest.raises(
+        PlanError, match="sherpa-onnx: runs an RNN-T, found LstmLm; its packed file runs in runtime and"
+    ):
+        sv.describe(language_model, target="sherpa-onnx")
+    with pytest.raises(PlanError, match=r"target runtime: runs this package's .* found Mixed; .* in PyTorch"):
+        sv.describe(Mixed(), target="runtime")
+    with pytest.raises(PlanError, match="target: expected runtime, onnxruntime, sherpa-onnx, found 'onnx'"):
+        sv.describe(recognizer, target="onnx")  # type: ignore[arg-type]

@@ -158,9 +158,12 @@ def unpack(codes: Tensor, columns: int, bits: int) -> Tensor:
 def packed_twin(module: nn.Module, weight: PackedWeight) -> nn.Module | None:
     """The layer over a packed weight that computes what ``module`` computes, None where there is no such layer.
 
-    Only layers with the forward of ``nn.Linear`` or ``nn.Embedding`` itself have one: a subclass may compute anything.
+    Only layers with the forward of ``nn.Linear`` or ``nn.Embedding`` itself have one: a subclass may compute anything,
+    and so may hooks, which a new layer would not have.
     """
     forward: Any = type(module).forward
+    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or "forward" in vars(module):
+        return None
     if isinstance(module, nn.Linear) and forward is nn.Linear.forward:
         return PackedLinear(module, weight)
     if isinstance(module, nn.Embedding) and forward is nn.Embedding.forward and module.max_norm is None:

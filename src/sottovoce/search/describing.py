@@ -13,6 +13,7 @@ from sottovoce.quant.plan import BitPlan, PlannedBand
 from sottovoce.quant.weights import Weight, check_weight, find_weights, float_reasons, network, plain_name
 from sottovoce.schemes.packing import stored_dtype
 from sottovoce.search.sizes import model_bytes, part_bytes
+from sottovoce.search.targets import Target, check_target
 
 _BYTES = {"float16": 2, "float32": 4}
 
@@ -76,13 +77,18 @@ def describe(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     float_dtype: str = "float16",
+    target: Target | None = None,
 ) -> Description:
     """What ``compress(model, plan, ...)`` and ``finish(float_dtype=...)`` would make of each tensor; changes nothing.
 
     Without a plan it is ``BitPlan.uniform`` at ``bits``, over the weights that match an ``include`` pattern (all of
-    them without one) and no ``exclude`` pattern, less those that cannot be packed as they stand. Raises PlanError for
-    a plan that does not fit the model, for a pattern that matches nothing, and for patterns beside a plan.
+    them without one) and no ``exclude`` pattern, less those that cannot be packed as they stand. target: what the
+    packed file is meant to run in, "runtime" (ours), "onnxruntime" or "sherpa-onnx". Raises PlanError for a plan that
+    does not fit the model, for a pattern that matches nothing, for patterns beside a plan, and for a model that the
+    target cannot run.
     """
+    if target is not None:
+        check_target(network(model), target)
     if plan is not None and (include or exclude):
         raise PlanError("include and exclude choose what a new plan names: give them, or a plan")
     refused = dict(_refusals(model))
