@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,7 +196,9 @@ def test_the_commands_train_compress_and_evaluate(talk: Path, base: Run, tmp_pat
     file = tmp_path / "talk.yaml"
     file.write_text(json.dumps(recipe().model_dump(mode="json")))
     run = tmp_path / "runs" / "lm"
-    assert "trained:" in run_command("train", str(file), "--data", str(talk), "--out", str(run), "--threads", "1")
+    log = run_command("train", str(file), "--data", str(talk), "--out", str(run), "--threads", "1")
+    assert "trained:" in log
+    assert re.search(r"epoch 1 of \d+: .*loss .*; \d+ s each, \d+ min left\n", log)
     assert (run / "model.safetensors").read_bytes() == base.model.read_bytes()
     shown = run_command("compress", str(run), "--bits", "3", "--scheme", "straight_through", "--threads", "1")
     small = tmp_path / "runs" / "lm-straight_through-3bit"

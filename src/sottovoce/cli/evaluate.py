@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.perplexity import Ngram, corpus_of, perplexity_figures, perplexity_sentence
+from sottovoce.cli.progress import progress_bar
 from sottovoce.decoding.nbest_files import write_nbest
 from sottovoce.decoding.search import Method
 from sottovoce.errors import ConfigError
@@ -120,16 +121,18 @@ def evaluate(
     if blank_penalties is not None:
         _check_tuning(split, blank_penalty, lm, hypotheses, nbest_out)
         values = parse_penalties(blank_penalties)
-        tuned = tune_blank_penalty(
-            file,
-            data,
-            split,
-            values,
-            arithmetic=arithmetic,
-            method=method,
-            beam=beam,
-            num_threads=threads,
-        )
+        with progress_bar(Console(stderr=True), split) as update:
+            tuned = tune_blank_penalty(
+                file,
+                data,
+                split,
+                values,
+                arithmetic=arithmetic,
+                method=method,
+                beam=beam,
+                num_threads=threads,
+                progress=update,
+            )
         _show(_table_json(tuned) if as_json else _table(split, tuned))
         return
     penalty = frozen if blank_penalty is None else blank_penalty
@@ -139,11 +142,13 @@ def evaluate(
     }  # fmt: skip
     if nbest_out is not None:
         _check_nbest(method, lm)
-        lists = nbest_split(file, data, split, **search)
+        with progress_bar(Console(stderr=True), split) as update:
+            lists = nbest_split(file, data, split, update, **search)
         write_nbest(nbest_out, lists)
         transcribed = [Hypothesis(x.id, x.best.text, x.speaker, x.recording, x.reference) for x in lists]
     else:
-        transcribed = transcribe_split(file, data, split, **search)
+        with progress_bar(Console(stderr=True), split) as update:
+            transcribed = transcribe_split(file, data, split, update, **search)
     if hypotheses is not None:
         write_hypotheses(hypotheses, transcribed)
     scored = score_hypotheses(transcribed)

@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
+from sottovoce.cli.progress import progress_bar
 from sottovoce.data.text import TextCorpus
 from sottovoce.data.text_folder import open_text
 from sottovoce.decoding.vocabulary import read_vocabulary
@@ -54,7 +57,10 @@ def perplexity_figures(
     ``weight_fitted_on`` the split that its weight was fitted on, None for a weight that was given."""
 
     def scored(name: str) -> list[SentenceScore]:
-        return score_split(file, corpus, name, context=context, arithmetic=arithmetic, num_threads=num_threads)
+        with progress_bar(Console(stderr=True), name) as update:
+            return score_split(
+                file, corpus, name, context=context, arithmetic=arithmetic, num_threads=num_threads, progress=update
+            )
 
     chosen = split or corpus.reported
     found = scored(chosen)

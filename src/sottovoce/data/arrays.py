@@ -12,8 +12,9 @@ from lhotse import Features, MonoCut, NumpyFilesWriter, SupervisionSegment
 from numpy.typing import NDArray
 
 from sottovoce.data.checks import Skips, problem
-from sottovoce.data.entries import Entry, Progress
+from sottovoce.data.entries import Entry
 from sottovoce.errors import DataError
+from sottovoce.progress import Progress
 
 ARRAYS = "arrays"
 CHECKSUM = "crc32"  # in a cut's custom values, so that a manifest's hash covers what the arrays hold

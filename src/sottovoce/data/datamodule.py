@@ -20,12 +20,12 @@ from torch.utils.data import DataLoader
 from sottovoce.data import options as check
 from sottovoce.data.augment import AugmentConfig
 from sottovoce.data.dataset import Batch, FeatureStore, SpeechDataset
-from sottovoce.data.entries import Progress
 from sottovoce.data.features import cmvn
 from sottovoce.data.inputs import check_input, check_waveform_options, input_of, split_cuts
 from sottovoce.data.sampling import EpochSampler
 from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError, DataError
+from sottovoce.progress import Progress
 from sottovoce.runtime.result import ModelInput
 
 _LOG = logging.getLogger(__name__)

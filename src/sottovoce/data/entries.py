@@ -12,8 +12,7 @@ from lhotse import AudioSource, MonoCut, Recording, SupervisionSegment
 from sottovoce.data.checks import Skips, problem
 from sottovoce.errors import DataError
 from sottovoce.frontend.audio import read_audio
-
-Progress = Callable[[int, int], None]
+from sottovoce.progress import Progress
 
 
 @dataclass(frozen=True)

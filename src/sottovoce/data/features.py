@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 
 from sottovoce.data import options as check
 from sottovoce.data.arrays import CHECKSUM, checksum
-from sottovoce.data.entries import Progress
 from sottovoce.data.noise import mix, pink, white
 from sottovoce.errors import DataError
 from sottovoce.frontend.audio import read_audio
 from sottovoce.frontend.fbank import fbank
 from sottovoce.frontend.resample import resample
 from sottovoce.frontend.settings import FeatureSettings
+from sottovoce.progress import Progress
 
 _LOG = logging.getLogger(__name__)
 _MANIFEST = "cuts.jsonl.gz"

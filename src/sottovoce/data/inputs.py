@@ -8,11 +8,11 @@ from typing import Any
 
 from lhotse import CutSet
 
-from sottovoce.data.entries import Progress
 from sottovoce.data.features import cached_features, sorted_unique
 from sottovoce.data.prepared import load_cuts, load_prepared
 from sottovoce.errors import ConfigError, DataError, FormatError
 from sottovoce.frontend.settings import FeatureSettings
+from sottovoce.progress import Progress
 from sottovoce.runtime.result import ModelInput
 
 

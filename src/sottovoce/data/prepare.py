@@ -13,11 +13,11 @@ from sottovoce.data.corpora.kaldi import prepare_kaldi
 from sottovoce.data.corpora.librispeech import prepare_librispeech, prepare_mini_librispeech
 from sottovoce.data.corpora.swda_synth import prepare_swda_synth
 from sottovoce.data.corpora.tables import prepare_table
-from sottovoce.data.entries import Progress
 from sottovoce.data.prepared import Prepared
 from sottovoce.data.synth import prepare_synth
 from sottovoce.data.text_folder import TEXT_CORPORA, prepare_text
 from sottovoce.errors import ConfigError, did_you_mean
+from sottovoce.progress import Progress
 
 __all__ = ["CORPORA", "TEXT_CORPORA", "options_of", "prepare"]
 

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from sottovoce.data import options as check
 from sottovoce.data.checks import Skips, problem
-from sottovoce.data.entries import Progress, make_cut
+from sottovoce.data.entries import make_cut
 from sottovoce.data.espeak import Voice
 from sottovoce.data.mixing import LOUDNESS_DB, NOISES, RATE, at_loudness, limited, noise_of, say
 from sottovoce.data.noise import mix
 from sottovoce.data.phrases import draw_phrase, vocabulary
 from sottovoce.data.prepared import SPLITS, Prepared, begin, finish
 from sottovoce.data.voices import voices
+from sottovoce.progress import Progress
 
 _BABBLERS = 8
 _MOST = 1_000_000

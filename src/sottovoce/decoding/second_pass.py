@@ -18,10 +18,10 @@ from sottovoce.decoding.scores import Scores, ScoreWeights
 from sottovoce.decoding.sentence_scores import read_sentences, word_scores
 from sottovoce.decoding.skipped import Skipped
 from sottovoce.errors import DataError
+from sottovoce.progress import Progress
 
 Models = Mapping[str, LanguageModel]
 Conversations = Sequence[Sequence[int]]
-Progress = Callable[[int, int], None]
 T = TypeVar("T")
 
 _LISTS = 64  # scored together: bounds memory, changes no result

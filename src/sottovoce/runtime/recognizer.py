@@ -20,6 +20,7 @@ from sottovoce.decoding.tokens import Tokenizer
 from sottovoce.errors import ConfigError, DataError, FormatError
 from sottovoce.frontend.values import checked_features
 from sottovoce.packed import PackedModel, load_model
+from sottovoce.progress import Progress
 from sottovoce.runtime.fusion import make_fusion
 from sottovoce.runtime.network import Network, make_network
 from sottovoce.runtime.result import ModelInput, Result
@@ -195,25 +196,32 @@ class Recognizer:
         self.decode_stream(stream)
         return self.get_result(stream)
 
-    def transcribe_batch(self, features: Sequence[NDArray[np.float32]]) -> list[Result]:
-        """Transcripts of whole utterances, each given by its features (T, F), in the order given.
+    def transcribe_batch(
+        self, features: Sequence[NDArray[np.float32]], progress: Progress | None = None
+    ) -> list[Result]:
+        """Transcripts of whole utterances, each given by its features (T, F), in the order given; ``progress`` is told
+        how many of how many are done.
 
         Raises DataError for features of another shape or that are not finite.
         """
-        return [self._result(nbest.best) for nbest in self._decode_all(features)]
+        return [self._result(nbest.best) for nbest in self._decode_all(features, progress)]
 
-    def nbest_batch(self, features: Sequence[NDArray[np.float32]]) -> list[list[Result]]:
+    def nbest_batch(
+        self, features: Sequence[NDArray[np.float32]], progress: Progress | None = None
+    ) -> list[list[Result]]:
         """As ``transcribe_batch``, of each utterance all transcripts that the search kept, best first.
 
         Their tokens differ; their texts may not, where a text can be written with other tokens.
         """
-        return [[self._result(hypothesis) for hypothesis in nbest] for nbest in self._decode_all(features)]
+        return [[self._result(hypothesis) for hypothesis in nbest] for nbest in self._decode_all(features, progress)]
 
-    def _decode_all(self, features: Sequence[NDArray[np.float32]]) -> list[NBest]:
+    def _decode_all(self, features: Sequence[NDArray[np.float32]], progress: Progress | None) -> list[NBest]:
         checked = [checked_features(array, self.input.dim) for array in features]
         found: dict[int, NBest] = {}
         for batch in _batches([len(array) for array in checked]):
             found.update(zip(batch, self._decode_batch([checked[i] for i in batch]), strict=True))
+            if progress is not None:
+                progress(len(found), len(checked))
         return [found[i] for i in range(len(checked))]
 
     def _decode_batch(self, features: list[Floats]) -> list[NBest]:

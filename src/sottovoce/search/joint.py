@@ -18,12 +18,13 @@ from torch import nn
 from sottovoce.errors import ConfigError, PlanError
 from sottovoce.evaluation.fused import FusedLists
 from sottovoce.evaluation.line_search import Floats
+from sottovoce.progress import Progress
 from sottovoce.quant.plan import BitPlan
 from sottovoce.quant.spec import BandSpec
 from sottovoce.schemes import PTQ, compress
 from sottovoce.search.cache import search_cache
 from sottovoce.search.clustering import Cluster, clusters
-from sottovoce.search.measuring import MID_RISE, Progress, sized, widths_of
+from sottovoce.search.measuring import MID_RISE, sized, widths_of
 from sottovoce.search.rounding import Weights, evaluating, in_place, restored, rounded
 from sottovoce.search.sizes import model_bytes
 from sottovoce.search.table import SensitivityTable

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from sottovoce.errors import ConfigError, PlanError
+from sottovoce.progress import Progress
 from sottovoce.quant.makers import level_count
 from sottovoce.quant.plan import BitPlan
 from sottovoce.quant.spec import BandSpec
@@ -29,7 +30,6 @@ from sottovoce.search.table import SensitivityTable
 METRICS = ("kl", "hessian")
 MID_RISE = BandSpec(8, "uniform", "row")  # what lost least at two bits, of all tables and groupings
 Function = Callable[[Any], Any]
-Progress = Callable[[int, int], None]
 
 
 def sensitivity(

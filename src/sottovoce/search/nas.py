@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sottovoce.errors import ConfigError
+from sottovoce.progress import Progress
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.makers import make_codebook
 from sottovoce.quant.spec import BandSpec
 from sottovoce.search.cache import search_cache
 from sottovoce.search.clustering import Cluster, clusters, spec_of
 from sottovoce.search.hessian import fingerprints
-from sottovoce.search.measuring import MID_RISE, Progress, sized, widths_of
+from sottovoce.search.measuring import MID_RISE, sized, widths_of
 from sottovoce.search.rounding import Prototypes, Weights, evaluating, restored, rounded
 from sottovoce.search.table import SensitivityTable
 

@@ -14,6 +14,7 @@ from sottovoce.decoding.search import Method, Search, make_search
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.wer import WordErrors, count_errors
 from sottovoce.frontend.values import checked_features
+from sottovoce.progress import Progress
 from sottovoce.runtime import Recognizer
 from sottovoce.runtime.rules import Arithmetic
 
@@ -30,6 +31,7 @@ def tune_blank_penalty(
     method: Method = "greedy",
     beam: int = 4,
     num_threads: int = 1,
+    progress: Progress | None = None,
 ) -> list[tuple[float, WordErrors]]:
     """Word errors of a split under each penalty (nats), in the order given; every utterance is encoded once.
 
@@ -39,11 +41,15 @@ def tune_blank_penalty(
     _check(penalties)
     searches = [make_search(method, beam=beam, blank_penalty=penalty) for penalty in penalties]
     recognizer = Recognizer(model, arithmetic=arithmetic, num_threads=num_threads)
-    counts = [WordErrors() for _ in searches]
-    for batch in _batches(split_utterances(data, split, recognizer.input)):
+    counts, done = [WordErrors() for _ in searches], 0
+    utterances = split_utterances(data, split, recognizer.input)
+    for batch in _batches(utterances):
         frames, lengths = recognizer.network.encode(*_padded(batch, recognizer.input.dim))
         for i, search in enumerate(searches):
             counts[i] += _errors(recognizer, search, frames, lengths, [u.text for u in batch])
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(utterances))
     return list(zip(penalties, counts, strict=True))
 
 

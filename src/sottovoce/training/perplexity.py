@@ -13,6 +13,7 @@ from sottovoce.decoding.vocabulary import Vocabulary, WordList
 from sottovoce.errors import DataError
 from sottovoce.evaluation import SentenceScore
 from sottovoce.ngram import NgramModel, Sentences
+from sottovoce.progress import Progress
 from sottovoce.runtime import LanguageModelScorer
 from sottovoce.runtime.rules import Arithmetic
 
@@ -27,9 +28,10 @@ def score_split(
     context: str | None = None,
     arithmetic: Arithmetic = "int8",
     num_threads: int = 1,
+    progress: Progress | None = None,
 ) -> list[SentenceScore]:
     """Log-probabilities of the runtime for one split; ``context`` "sentence" or "conversation", by default as the model
-    was trained.
+    was trained. ``progress`` is told how many conversations of how many are done.
 
     Raises FormatError for a file that cannot run, DataError for text of another normalization.
     """
@@ -40,13 +42,17 @@ def score_split(
             f"found {corpus.name} as {corpus.normalization!r}"
         )
     found: list[SentenceScore] = []
-    for some in _some(corpus.split(split)):
+    conversations, done = corpus.split(split), 0
+    for some in _some(conversations):
         scores = scorer.score_text([conversation.sentences for conversation in some], context)
         for conversation, rows in zip(some, scores, strict=True):
             found += [
                 SentenceScore(f"{conversation.id}-{i}", conversation.id, len(sentence.split()) + 1, row)
                 for i, (sentence, row) in enumerate(zip(conversation.sentences, rows, strict=True))
             ]
+        done += len(some)
+        if progress is not None:
+            progress(done, len(conversations))
     return found
 
 

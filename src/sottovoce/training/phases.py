@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import shutil
+import sys
 import time
 import warnings
 import zlib
@@ -19,6 +20,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from rich.console import Console
 
 from sottovoce.errors import ConfigError
 from sottovoce.training.config import PhaseConfig, TrainingConfig
@@ -92,7 +94,7 @@ def _trainer(
             gradient_clip_val=training.clip,
             callbacks=callbacks,
             logger=TensorBoardLogger(folder, name="", version="tensorboard") if progress else False,
-            enable_progress_bar=progress,
+            enable_progress_bar=any(isinstance(callback, EpochBar) for callback in callbacks),
             enable_model_summary=False,
             enable_checkpointing=training.patience is not None and validate,
             num_sanity_val_steps=0,
@@ -196,6 +198,29 @@ class EpochBar(RichProgressBar):
         return f"epoch {current_epoch + 1}/{self.epochs}"
 
 
+class EpochLines(pl.Callback):
+    """In the bar's place where there is no terminal: one plain line an epoch."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self._begin: float | None = None
+        self._first = 0
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._begin is None:
+            self._begin, self._first = time.perf_counter(), trainer.current_epoch
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not trainer.is_global_zero or self._begin is None:
+            return
+        done = trainer.current_epoch + 1
+        each = (time.perf_counter() - self._begin) / (done - self._first)
+        found = ", ".join(f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items()))
+        left = (self.epochs - done) * each / 60
+        line = f"epoch {done} of {self.epochs}: {found}; {each:.0f} s each, {left:.0f} min left"
+        Console().print(line, highlight=False, soft_wrap=True)
+
+
 class MetricsFile(pl.Callback):
     """One JSON object an epoch in ``metrics.jsonl``; ``seconds`` are those of its training, validation left out."""
 
@@ -258,5 +283,5 @@ def _callbacks(
             ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode="min", enable_version_counter=False)
         )
     if progress:
-        found.append(EpochBar(epochs))
+        found.append(EpochBar(epochs) if sys.stdout.isatty() else EpochLines(epochs))
     return found

@@ -18,6 +18,7 @@ from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_h
 from sottovoce.losses import rnnt_loss_from_logits
 from sottovoce.models import Rnnt
 from sottovoce.packed import RnntArchitecture, load_model
+from sottovoce.progress import Progress
 from sottovoce.quant.loading import load
 from sottovoce.runtime import ModelInput, Recognizer, Result
 from sottovoce.runtime.rules import Arithmetic
@@ -36,21 +37,26 @@ class SearchOptions(TypedDict, total=False):
     num_threads: int
 
 
-def transcribe_split(model: Path, data: Path, split: str, **options: Unpack[SearchOptions]) -> list[Hypothesis]:
-    """Hypotheses of the runtime for one split of prepared data, with references and speakers.
+def transcribe_split(
+    model: Path, data: Path, split: str, progress: Progress | None = None, **options: Unpack[SearchOptions]
+) -> list[Hypothesis]:
+    """Hypotheses of the runtime for one split of prepared data, with references and speakers; ``progress`` is told how
+    many utterances of how many are done.
 
     Raises FormatError for a file that cannot run, DataError for data that cannot be used.
     """
     recognizer = Recognizer(model, **options)
     utterances = split_utterances(data, split, recognizer.input)
-    results = recognizer.transcribe_batch([u.features for u in utterances])
+    results = recognizer.transcribe_batch([u.features for u in utterances], progress)
     return [
         Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, recording=u.recording, reference=u.text)
         for u, r in zip(utterances, results, strict=True)
     ]
 
 
-def nbest_split(model: Path, data: Path, split: str, **options: Unpack[SearchOptions]) -> list[NBestList]:
+def nbest_split(
+    model: Path, data: Path, split: str, progress: Progress | None = None, **options: Unpack[SearchOptions]
+) -> list[NBestList]:
     """n-best lists of the runtime's beam search for one split, with references, speakers and recordings, in the order
     of the ids: that in which things were said, where a corpus has conversations.
 
@@ -61,7 +67,7 @@ def nbest_split(model: Path, data: Path, split: str, **options: Unpack[SearchOpt
     search: SearchOptions = {**options, "method": "beam"}
     recognizer = Recognizer(model, **search)
     utterances = split_utterances(data, split, recognizer.input)
-    found = recognizer.nbest_batch([u.features for u in utterances])
+    found = recognizer.nbest_batch([u.features for u in utterances], progress)
     return [
         NBestList(u.id, entries_of(results), u.speaker or None, u.recording, u.text)
         for u, results in zip(utterances, found, strict=True)

@@ -16,7 +16,6 @@ from sottovoce.data.confusions.channel import Channel
 from sottovoce.data.confusions.decoder import Decoder
 from sottovoce.data.confusions.lexicon import make_lexicon, pronounce
 from sottovoce.data.confusions.lists import Confuser, Reference, calibrate, nbest_of, word_errors
-from sottovoce.data.entries import Progress
 from sottovoce.data.text import TextCorpus
 from sottovoce.data.words import choose_words, count_words, read_words
 from sottovoce.decoding.lattices.kaldi import write_kaldi_lattices
@@ -30,6 +29,7 @@ from sottovoce.decoding.text_files import write_text
 from sottovoce.decoding.vocabulary import END_WORD, UNKNOWN_WORD
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.evaluation.hypotheses import Hypothesis, write_hypotheses
+from sottovoce.progress import Progress
 
 MARKER = "confusions.json"
 _STARTED = ".confusions-started.json"  # before all else, so that whatever a kill leaves is known to be ours

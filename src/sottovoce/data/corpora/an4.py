@@ -12,9 +12,10 @@ from sottovoce.data import options as check
 from sottovoce.data.arrays import build_feature_cuts
 from sottovoce.data.checks import Skips
 from sottovoce.data.corpora.sphinx import read_fileids, read_mfc, read_transcription
-from sottovoce.data.entries import Entry, Progress, build_cuts, split_off_dev
+from sottovoce.data.entries import Entry, build_cuts, split_off_dev
 from sottovoce.data.prepared import SPLITS, Prepared, begin, finish
 from sottovoce.errors import ConfigError, DataError
+from sottovoce.progress import Progress
 
 DIM, RATE, SAMPLING_RATE = 13, 100.0, 16_000  # of the .mfc files
 _SOURCES = ("auto", "wav", "mfc")

@@ -11,9 +11,10 @@ from lhotse import MonoCut, Recording
 
 from sottovoce.data import options as check
 from sottovoce.data.checks import Skips
-from sottovoce.data.entries import Entry, Progress, build_cuts, split_off_dev
+from sottovoce.data.entries import Entry, build_cuts, split_off_dev
 from sottovoce.data.prepared import SPLITS, Prepared, begin, finish
 from sottovoce.errors import DataError
+from sottovoce.progress import Progress
 
 Read = Callable[[Path, Skips], dict[str, list[Entry]]]
 

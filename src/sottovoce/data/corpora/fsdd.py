@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from sottovoce.data import options as check
 from sottovoce.data.checks import Skips, problem
-from sottovoce.data.entries import Progress, make_cut
+from sottovoce.data.entries import make_cut
 from sottovoce.data.phrases import DIGITS
 from sottovoce.data.prepared import SPLITS, Prepared, begin, finish
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.frontend.audio import read_audio
 from sottovoce.frontend.resample import resample
+from sottovoce.progress import Progress
 
 RATE = 16_000
 _NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from sottovoce.data.checks import Skips
 from sottovoce.data.corpora.common import prepare_entries
-from sottovoce.data.entries import Entry, Progress
+from sottovoce.data.entries import Entry
 from sottovoce.data.prepared import SPLITS, Prepared
 from sottovoce.errors import DataError
+from sottovoce.progress import Progress
 
 
 def prepare_kaldi(

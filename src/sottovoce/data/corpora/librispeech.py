@@ -12,9 +12,10 @@ from lhotse.recipes.librispeech import LIBRISPEECH, MINI_LIBRISPEECH, parse_utte
 from sottovoce.data import options as check
 from sottovoce.data.checks import Skips
 from sottovoce.data.corpora.common import Read, check_source, prepare_entries
-from sottovoce.data.entries import Entry, Progress
+from sottovoce.data.entries import Entry
 from sottovoce.data.prepared import Prepared
 from sottovoce.errors import ConfigError, DataError, did_you_mean
+from sottovoce.progress import Progress
 
 _TRAIN = tuple(part for part in LIBRISPEECH if part.startswith("train-"))
 _DEV, _TEST = ("dev-clean", "dev-other"), ("test-clean", "test-other")

@@ -26,12 +26,13 @@ from sottovoce.data import options as check
 from sottovoce.data.checks import Skips
 from sottovoce.data.corpora.common import check_source
 from sottovoce.data.corpora.swda import Turns, read_swda_turns
-from sottovoce.data.entries import Entry, Progress, build_cuts
+from sottovoce.data.entries import Entry, build_cuts
 from sottovoce.data.mixing import LOUDNESS_DB, NOISES, Babblers, say
 from sottovoce.data.prepared import SPLITS, Prepared, begin, finish
 from sottovoce.data.room import Room
 from sottovoce.data.talks import Side, Talk, TalkUtterance, record
 from sottovoce.data.voices import voices
+from sottovoce.progress import Progress
 
 NAME = "swda-synth"
 _TEXT_OF = {"train": "train", "dev": "dev", "test": "validation"}

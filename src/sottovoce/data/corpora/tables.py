@@ -10,9 +10,10 @@ from typing import Any
 
 from sottovoce.data.checks import Skips
 from sottovoce.data.corpora.common import prepare_entries
-from sottovoce.data.entries import Entry, Progress
+from sottovoce.data.entries import Entry
 from sottovoce.data.prepared import SPLITS, Prepared
 from sottovoce.errors import DataError
+from sottovoce.progress import Progress
 
 _SUFFIXES = (".tsv", ".jsonl")
 _SPLIT_NAMES = {"train": "train", "dev": "dev", "valid": "dev", "validation": "dev", "test": "test"}
