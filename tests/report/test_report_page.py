@@ -116,6 +116,29 @@ def test_sensitivities_that_are_all_nothing_are_drawn(make_run: MakeRun) -> None
     assert section(made(run), "sensitivity").count("--heat:0%") == 9
 
 
+def test_a_budget_that_two_models_share_is_drawn_for_each(make_run: MakeRun) -> None:
+    run = make_run("q4", 4)
+    table = json.loads((run / "sensitivity.json").read_text())
+    clusters = [
+        {
+            **x,
+            "name": f"{role}:{x['name']}",
+            "parts": [[f"{role}:{w}", *rows] for w, *rows in x["parts"]],
+        }
+        for role in ("asr", "lm")
+        for x in table["clusters"]
+    ]
+    joint = {**table, "metric": "word errors", "clusters": clusters}
+    (run / "joint_sensitivity.json").write_text(json.dumps(joint))
+    (run / "sensitivity.json").unlink()
+    found = section(made(run), "sensitivity")
+    assert "by word errors" in found and found.count("--heat") == 9 and found.count("chosen") == 3
+    assert "asr:" not in found and "lm:" not in found
+    (run / "joint_sensitivity.json").write_text('{"clusters": [{"name": 1}]}')
+    with pytest.raises(DataError, match=r"joint_sensitivity\.json: expected clusters"):
+        made(run)
+
+
 def test_figures_are_those_of_the_results_file(make_run: MakeRun) -> None:
     folders = [make_run("fp32", 32, wrong=4), make_run("q3", 3, wrong=9), make_run("q2", 2, wrong=15)]
     (group,), without = measured(open_runs([str(f) for f in folders]))

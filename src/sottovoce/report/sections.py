@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from sottovoce.packed import PackedMatrix
 from sottovoce.report.audio import players
@@ -11,7 +12,7 @@ from sottovoce.report.errors import card, heard
 from sottovoce.report.markup import Markup, element
 from sottovoce.report.network import draw, same_bits
 from sottovoce.report.runs import RunFolder
-from sottovoce.report.sensitivity import heat_map
+from sottovoce.report.sensitivity import heat_map, of_role
 from sottovoce.report.systems import Group
 from sottovoce.report.weights import histogram
 
@@ -92,17 +93,24 @@ def sensitivities(runs: Sequence[RunFolder]) -> list[Markup]:
     """The table of every run that was searched."""
     found = []
     for run in runs:
-        table = run.json("sensitivity.json")
-        if table is not None:
-            metric = table.get("metric")
-            text = f"{run.name}, by {metric}: darker suffers more, by logarithm; framed is what its plan chose."
-            found += [element("p", text, class_="note"), heat_map(table, run.json("plan.json"))]
+        for table in _searched(run):
+            text = f"{run.name}, by {table.get('metric')}: darker suffers more, by logarithm; framed is what its plan "
+            found += [element("p", text + "chose.", class_="note"), heat_map(table, run.json("plan.json"))]
     if found:
         return found
     folder = shlex.quote(str(next((run.folder for run in runs if run.bits == 32), runs[0].folder)))
     return [
         _absent("No run was searched for the bits of its layers yet: ", f"sottovoce search {folder} --average-bits 4")
     ]
+
+
+def _searched(run: RunFolder) -> Iterator[Mapping[str, Any]]:
+    """The table of its own search, and its part of one that it shared a budget in."""
+    own, joint = run.json("sensitivity.json"), run.json("joint_sensitivity.json")
+    if own is not None:
+        yield own
+    if joint is not None:
+        yield of_role(joint, "lm" if run.is_language_model else "asr")
 
 
 def errors(group: Group, utterances: int, recordings: int) -> list[Markup]:

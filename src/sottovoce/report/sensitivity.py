@@ -45,6 +45,27 @@ def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None) -> Markup
     return element("div", table, class_="scroll")
 
 
+def of_role(found: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+    """The clusters of one of the models that a joint table is about, under the names that they have there.
+
+    Raises DataError for a table without clusters.
+    """
+    mark = f"{role}:"
+    try:
+        clusters = [
+            {
+                **cluster,
+                "name": cluster["name"].removeprefix(mark),
+                "parts": [[weight.removeprefix(mark), *rows] for weight, *rows in cluster["parts"]],
+            }
+            for cluster in found["clusters"]
+            if cluster["name"].startswith(mark)
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"joint_sensitivity.json: expected clusters with their parts ({error})") from error
+    return {**found, "clusters": clusters}
+
+
 def _cell(value: float, low: float, high: float, chosen: bool) -> Markup:
     share = 0.0 if value <= 0 else (math.log(value) - low) / ((high - low) or 1.0)
     kind = "hot" * (share > 0.55) + " chosen" * chosen
