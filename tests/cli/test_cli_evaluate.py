@@ -157,6 +157,7 @@ def test_a_language_model_in_the_search_changes_what_is_heard(
         (("--lm", "lm.arpa"), "a language model needs a beam search"),
         (("--method", "beam", "--lm", "nowhere.arpa"), "nowhere.arpa"),
         (("--internal-lm-weight", "0.5"), "expected --lm"),
+        (("--lm-weight", "0.5"), "--lm-weight: expected --lm"),
         (("--method", "beam", "--lm", "lm.arpa", "--nbest-out", "n.jsonl"), "does not go with --lm"),
         (("--blank-penalties", "0,1", "--method", "beam", "--lm", "lm.arpa"), "does not go with --lm"),
         (("--nbest-out", "n.jsonl"), "a greedy search has one transcript: expected --method beam"),

@@ -20,6 +20,7 @@ from sottovoce.evaluation.hypotheses import Hypothesis, write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import WordErrors, total
 from sottovoce.packed import file_sizes, is_language_model, load_model
+from sottovoce.runtime.fusion import LM_WEIGHT
 from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
 from sottovoce.training.config import Recipe, RnntRecipe
@@ -49,7 +50,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Of a recognizer with --method beam: a language model's file or run folder, n-grams too."),
     ] = None,
-    lm_weight: Annotated[float, typer.Option(min=0, help="Factor of its log-probabilities.")] = 0.3,
+    lm_weight: Annotated[
+        float | None, typer.Option(min=0, help="Factor of its log-probabilities; 0.3 by default.")
+    ] = None,
     internal_lm_weight: Annotated[
         float, typer.Option(min=0, help="Factor of the recognizer's internal language model, which is taken off.")
     ] = 0.0,
@@ -116,7 +119,7 @@ def evaluate(
         if value is not None:
             raise ConfigError(f"{name} is for language models; {file} is a recognizer")
     split = split or "test"
-    _check_fusion(method, lm, internal_lm_weight)
+    _check_fusion(method, lm, lm_weight, internal_lm_weight)
     frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else 0.0
     if blank_penalties is not None:
         _check_tuning(split, blank_penalty, lm, hypotheses, nbest_out)
@@ -154,7 +157,8 @@ def evaluate(
     scored = score_hypotheses(transcribed)
     sizes = file_sizes(file)
     interval = wer_interval(scored, *clusters_of(transcribed))
-    fusion = {} if lm is None else {"lm": str(lm), "lm_weight": lm_weight, "internal_lm_weight": internal_lm_weight}
+    factor = LM_WEIGHT if lm_weight is None else lm_weight
+    fusion = {} if lm is None else {"lm": str(lm), "lm_weight": factor, "internal_lm_weight": internal_lm_weight}
     figures = {
         **_counts(total(scored)), "blank_penalty": penalty, **fusion, "ci95": list(interval),
         "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes,
@@ -195,9 +199,11 @@ def _check_lm(
             raise ConfigError(f"{name} is for recognizers; this file is a language model")
 
 
-def _check_fusion(method: Method, lm: Path | None, internal_lm_weight: float) -> None:
+def _check_fusion(method: Method, lm: Path | None, lm_weight: float | None, internal_lm_weight: float) -> None:
     if lm is not None and method != "beam":
         raise ConfigError("--lm: a language model needs a beam search: expected --method beam")
+    if lm is None and lm_weight is not None:
+        raise ConfigError("--lm-weight: expected --lm, the language model that it is the weight of")
     if lm is None and internal_lm_weight:
         raise ConfigError("--internal-lm-weight: expected --lm, a language model in the place of the internal one")
 

@@ -53,7 +53,9 @@ def transcribe(
     lm: Annotated[
         Path | None, typer.Option(help="A language model's file or run folder, n-grams too, with --method beam.")
     ] = None,
-    lm_weight: Annotated[float, typer.Option(min=0, help="Factor of its log-probabilities.")] = 0.3,
+    lm_weight: Annotated[
+        float | None, typer.Option(min=0, help="Factor of its log-probabilities; 0.3 by default.")
+    ] = None,
     internal_lm_weight: Annotated[
         float, typer.Option(min=0, help="Factor of the recognizer's internal language model, which is taken off.")
     ] = 0.0,

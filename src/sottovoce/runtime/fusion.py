@@ -13,11 +13,22 @@ from sottovoce.decoding.language_model import NgramLanguageModel, TokenModel
 from sottovoce.decoding.protocol import BLANK, Floats, Integers, State
 from sottovoce.decoding.tokens import SPACE, Tokenizer
 from sottovoce.decoding.vocabulary import Pieces
+from sottovoce.errors import ConfigError
 from sottovoce.ngram import NgramModel
 from sottovoce.packed.language_model import UNKNOWN
 from sottovoce.runtime.language_models import read_language_model
 from sottovoce.runtime.rules import Arithmetic
 from sottovoce.runtime.scorer import LanguageModelScorer
+
+LM_WEIGHT = 0.3
+
+
+def check_unused(weight: float | None, internal: float) -> None:
+    """Raises ConfigError for a weight without the language model that it is of."""
+    if weight is not None:
+        raise ConfigError("lm_weight: expected lm, the language model that it is the weight of")
+    if internal:
+        raise ConfigError("internal_lm_weight: expected lm, a language model in the place of the internal one")
 
 
 def make_fusion(

@@ -17,11 +17,11 @@ from sottovoce.decoding.protocol import Floats, concatenate, select
 from sottovoce.decoding.rows import concatenate_rows, select_rows
 from sottovoce.decoding.search import Method, Search, make_search
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.errors import ConfigError, DataError, FormatError
+from sottovoce.errors import DataError, FormatError
 from sottovoce.frontend.values import checked_features
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.progress import Progress
-from sottovoce.runtime.fusion import make_fusion
+from sottovoce.runtime.fusion import LM_WEIGHT, check_unused, make_fusion
 from sottovoce.runtime.network import Network, make_network
 from sottovoce.runtime.result import ModelInput, Result
 from sottovoce.runtime.rules import Arithmetic
@@ -44,11 +44,12 @@ class Recognizer:
     method is "greedy", with at most max_symbols tokens a frame, or "beam", with ``beam`` hypotheses and one token a
     frame. hotwords, in a beam search, are phrases to favour, each of their tokens by hotwords_score nats, or by what
     stands behind the phrase as in ``"a phrase :2.5"``. lm, in a beam search, is a language model's file or run folder,
-    n-grams too, that counts lm_weight; internal_lm_weight is taken off for what the predictor itself has learned
-    (``decoding.fusion``); each segment is a sentence. endpoint says when ``is_endpoint`` holds. arithmetic is "int8",
-    "float" (decoded float32 weights, for weight-only figures) or "accelerator" (that of an 8-bit accelerator:
-    runtime/accelerator.py). num_threads is the compiled kernels'; where those are missing, NumPy gives the same
-    results, slowly. Nothing is appended to the input: the network sees exactly the frames that it was trained on, and
+    n-grams too, that counts lm_weight, by default 0.3; internal_lm_weight is taken off for what the predictor itself
+    has learned (``decoding.fusion``); each segment is a sentence. endpoint says when ``is_endpoint`` holds. arithmetic
+    is "int8", "float" (decoded float32 weights, for weight-only figures) or "accelerator" (that of an 8-bit
+    accelerator: runtime/accelerator.py). num_threads is the compiled kernels'; where those are missing, NumPy gives the
+    same results, slowly. Nothing is appended to the input: the network sees exactly the frames that it was trained on,
+    and
     any chunking gives the offline result, bit for bit where the weights are packed and activations are integers.
 
     Raises FormatError for a model that cannot run, ConfigError for an option that cannot be used.
@@ -66,7 +67,7 @@ class Recognizer:
         hotwords: str | Sequence[str] = (),
         hotwords_score: float = 1.5,
         lm: str | Path | None = None,
-        lm_weight: float = 0.3,
+        lm_weight: float | None = None,
         internal_lm_weight: float = 0.0,
         endpoint: EndpointRules = DEFAULT_RULES,
         num_threads: int = 1,
@@ -89,14 +90,14 @@ class Recognizer:
             fusion = make_fusion(
                 lm,
                 self.tokenizer,
-                weight=lm_weight,
+                weight=LM_WEIGHT if lm_weight is None else lm_weight,
                 internal=internal_lm_weight,
                 arithmetic=arithmetic,
                 num_threads=num_threads,
             )
             self._make_search = partial(self._make_search, fusion=fusion)
-        elif internal_lm_weight:
-            raise ConfigError("internal_lm_weight: expected lm, a language model in the place of the internal one")
+        else:
+            check_unused(lm_weight, internal_lm_weight)
         self._search = self._search_for(())
 
     def _read(self, model: PackedModel, arithmetic: Arithmetic, num_threads: int) -> None:

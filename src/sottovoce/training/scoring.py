@@ -32,7 +32,7 @@ class SearchOptions(TypedDict, total=False):
     arithmetic: Arithmetic
     blank_penalty: float
     lm: Path | None
-    lm_weight: float
+    lm_weight: float | None
     internal_lm_weight: float
     num_threads: int
 
