@@ -49,8 +49,7 @@ class Recognizer:
     is "int8", "float" (decoded float32 weights, for weight-only figures) or "accelerator" (that of an 8-bit
     accelerator: runtime/accelerator.py). num_threads is the compiled kernels'; where those are missing, NumPy gives the
     same results, slowly. Nothing is appended to the input: the network sees exactly the frames that it was trained on,
-    and
-    any chunking gives the offline result, bit for bit where the weights are packed and activations are integers.
+    and any chunking gives the offline result, bit for bit where the weights are packed and activations are integers.
 
     Raises FormatError for a model that cannot run, ConfigError for an option that cannot be used.
     """
