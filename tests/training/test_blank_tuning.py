@@ -10,12 +10,19 @@ from blank_model import blank_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sottovoce.data.utterances import split_utterances
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import WordErrors, total
-from sottovoce.runtime import PackedRnnt
+from sottovoce.runtime import PackedRnnt, Recognizer
+from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training import blank
-from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
+from sottovoce.training.blank import (
+    best_blank_penalty,
+    parse_penalties,
+    transcribe_with_penalties,
+    tune_blank_penalty,
+)
 from sottovoce.training.config import load_recipe
 from sottovoce.training.scoring import scored_once, transcribe_split
 
@@ -47,6 +54,21 @@ def test_every_utterance_is_encoded_once(model: Path, tones: Path, monkeypatch: 
     monkeypatch.setattr(PackedRnnt, "encode", lambda self, f, n: seen.append(len(f)) or encode(self, f, n))
     tune_blank_penalty(model, tones, "dev", PENALTIES)
     assert seen == [8]
+
+
+@pytest.mark.parametrize("arithmetic", ["int8", "float"])
+def test_hypotheses_are_those_of_each_penalty_in_the_order_of_the_utterances(
+    model: Path, tones: Path, monkeypatch: pytest.MonkeyPatch, arithmetic: Arithmetic
+) -> None:
+    monkeypatch.setattr(blank, "_BATCH", 5)
+    recognizer = Recognizer(model, arithmetic=arithmetic)
+    utterances = split_utterances(tones, "dev", recognizer.input)
+    found = transcribe_with_penalties(recognizer, utterances[::-1], PENALTIES)
+    for penalty, heard in zip(PENALTIES, found, strict=True):
+        assert heard[::-1] == transcribe_split(model, tones, "dev", arithmetic=arithmetic, blank_penalty=penalty)
+    assert transcribe_with_penalties(recognizer, [], PENALTIES) == [[], [], [], []]
+    with pytest.raises(ConfigError, match="given twice"):
+        transcribe_with_penalties(recognizer, utterances, [1.0, 1.0])
 
 
 def test_the_best_has_the_fewest_errors_and_is_nearest_zero() -> None:

@@ -12,13 +12,46 @@ from sottovoce.data.utterances import Utterance, split_utterances
 from sottovoce.decoding.protocol import Floats, Integers
 from sottovoce.decoding.search import Method, Search, make_search
 from sottovoce.errors import ConfigError
-from sottovoce.evaluation.wer import WordErrors, count_errors
+from sottovoce.evaluation.hypotheses import Hypothesis
+from sottovoce.evaluation.results import score_hypotheses
+from sottovoce.evaluation.wer import WordErrors, total
 from sottovoce.frontend.values import checked_features
 from sottovoce.progress import Progress
 from sottovoce.runtime import Recognizer
 from sottovoce.runtime.rules import Arithmetic
+from sottovoce.training.scoring import hypothesis_of
 
 _BATCH = 64  # utterances
+
+
+def transcribe_with_penalties(
+    recognizer: Recognizer,
+    utterances: Sequence[Utterance],
+    penalties: Sequence[float],
+    *,
+    method: Method = "greedy",
+    beam: int = 4,
+    progress: Progress | None = None,
+) -> list[list[Hypothesis]]:
+    """Hypotheses under each blank penalty (nats), penalties and utterances in the orders given; every utterance is
+    encoded once. ``progress`` is told how many utterances of how many are done.
+
+    The texts are those of ``transcribe_split``; the recognizer's own search is not used. Raises ConfigError for
+    penalties that are none, repeated or not finite, DataError for features that cannot be used.
+    """
+    _check(penalties)
+    searches = [make_search(method, beam=beam, blank_penalty=penalty) for penalty in penalties]
+    found: list[dict[str, Hypothesis]] = [{} for _ in searches]
+    done = 0
+    for batch in _batches(utterances):
+        frames, lengths = recognizer.network.encode(*_padded(batch, recognizer.input.dim))
+        for search, heard in zip(searches, found, strict=True):
+            texts = _texts(recognizer, search, frames, lengths)
+            heard |= {u.id: hypothesis_of(u, text) for u, text in zip(batch, texts, strict=True)}
+        done += len(batch)
+        if progress is not None:
+            progress(done, len(utterances))
+    return [[heard[u.id] for u in utterances] for heard in found]
 
 
 def tune_blank_penalty(
@@ -38,19 +71,11 @@ def tune_blank_penalty(
     Counts are those of ``transcribe_split``. Raises ConfigError for penalties that are none, repeated or not finite,
     FormatError for a file that cannot run, DataError for data that cannot be used.
     """
-    _check(penalties)
-    searches = [make_search(method, beam=beam, blank_penalty=penalty) for penalty in penalties]
+    _check(penalties)  # before anything is read
     recognizer = Recognizer(model, arithmetic=arithmetic, num_threads=num_threads)
-    counts, done = [WordErrors() for _ in searches], 0
     utterances = split_utterances(data, split, recognizer.input)
-    for batch in _batches(utterances):
-        frames, lengths = recognizer.network.encode(*_padded(batch, recognizer.input.dim))
-        for i, search in enumerate(searches):
-            counts[i] += _errors(recognizer, search, frames, lengths, [u.text for u in batch])
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(utterances))
-    return list(zip(penalties, counts, strict=True))
+    found = transcribe_with_penalties(recognizer, utterances, penalties, method=method, beam=beam, progress=progress)
+    return [(penalty, total(score_hypotheses(heard))) for penalty, heard in zip(penalties, found, strict=True)]
 
 
 def best_blank_penalty(tuned: Iterable[tuple[float, WordErrors]]) -> float:
@@ -96,13 +121,7 @@ def _padded(batch: Sequence[Utterance], dim: int) -> tuple[Floats, Integers]:
     return padded, lengths
 
 
-def _errors(
-    recognizer: Recognizer, search: Search, frames: Floats, lengths: Integers, references: Sequence[str]
-) -> WordErrors:
+def _texts(recognizer: Recognizer, search: Search, frames: Floats, lengths: Integers) -> list[str]:
     start = search.start(recognizer.network, len(frames))
     found = search.results(search.advance(recognizer.network, frames, lengths, start))
-    counts = WordErrors()
-    for nbest, reference in zip(found, references, strict=True):
-        text = recognizer.tokenizer.decode(list(nbest.best.tokens))
-        counts += count_errors(reference.split(), text.split())
-    return counts
+    return [recognizer.tokenizer.decode(list(nbest.best.tokens)) for nbest in found]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sottovoce.data.datamodule import DataConfig, SpeechDataModule
-from sottovoce.data.utterances import split_utterances
+from sottovoce.data.utterances import Utterance, split_utterances
 from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
 from sottovoce.decoding.scores import ACOUSTIC
 from sottovoce.decoding.search import Method
@@ -48,10 +48,12 @@ def transcribe_split(
     recognizer = Recognizer(model, **options)
     utterances = split_utterances(data, split, recognizer.input)
     results = recognizer.transcribe_batch([u.features for u in utterances], progress)
-    return [
-        Hypothesis(id=u.id, text=r.text, speaker=u.speaker or None, recording=u.recording, reference=u.text)
-        for u, r in zip(utterances, results, strict=True)
-    ]
+    return [hypothesis_of(u, r.text) for u, r in zip(utterances, results, strict=True)]
+
+
+def hypothesis_of(utterance: Utterance, text: str) -> Hypothesis:
+    """What was heard in an utterance, with its speaker, recording and reference."""
+    return Hypothesis(utterance.id, text, utterance.speaker or None, utterance.recording, utterance.text)
 
 
 def nbest_split(
