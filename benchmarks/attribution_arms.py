@@ -4,11 +4,11 @@ One cell is one system of one trained run: its errors in each utterance, for eac
 reported with.
 """
 
-import hashlib
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +116,16 @@ class Trained:
     def name(self) -> str:
         return f"seed {self.seed}"
 
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Hashes of the run and of the data, read once."""
+        splits = sorted({"dev", self.split})
+        manifests = {name: file_hash(self.data / f"{name}.jsonl.gz") for name in splits}
+        return {"model": file_hash(self.run.model), "module": file_hash(self.run.module), "manifests": manifests}
+
     @property
     def folder(self) -> Path:
-        return self.work / f"{self.recipe.name}-seed-{self.seed}-{file_hash(self.run.module)[:8]}"
+        return self.work / f"{self.recipe.name}-seed-{self.seed}-{self.content['module'][:8]}"
 
     def job(self, system: System, plan: Plan) -> Job:
         section = compression_of(system, plan, self.run.model)
@@ -174,18 +181,12 @@ def compression_of(system: System, plan: Plan, model: Path) -> CompressionConfig
 
 def cell_config(trained: Trained, system: System, plan: Plan) -> dict[str, Any]:
     """What names a cell: by their content the run and the data, and what is made of them."""
-    splits = sorted({"dev", trained.split})
-    manifests = {name: _digest(trained.data / f"{name}.jsonl.gz") for name in splits}
     rounding = {**plan.rounding, "kind": system.kind, "weights": system.weights} if system.weights else {}
     return {
-        "recipe": trained.recipe.name, "model": file_hash(trained.run.model), "module": file_hash(trained.run.module),
-        "manifests": manifests, "split": trained.split, "quick": trained.quick, "component": system.component,
-        "bits": system.bits, "arithmetic": system.arithmetic, "rounding": rounding, "penalties": plan.penalties,
+        **trained.content, "recipe": trained.recipe.name, "split": trained.split, "quick": trained.quick,
+        "component": system.component, "bits": system.bits, "arithmetic": system.arithmetic, "rounding": rounding,
+        "penalties": plan.penalties,
     }  # fmt: skip
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, eq=False)
