@@ -152,21 +152,17 @@ def train_base(place: Place[Corpus]) -> None:
 def run_arm(place: Place[Corpus], arm: Arm, split: str) -> tuple[dict[str, Any], int, dict[str, Any], float]:
     """Train and score an arm: the cell's configuration, seed, figures and seconds."""
     begin = time.perf_counter()
-    control = job_at(place, Arm(CONTROL, None))
-    job = job_at(place, arm)
-    model = carry_out(job)
-    found = _hypotheses(job, split, job.recipe.decoding.blank_penalty)
+    model = carry_out(job_at(place, arm))
+    found = hypotheses_of(place, arm, split)
     figures = counts_of(found) | {"loss_per_token": loss_per_token(model, place.data, split)}
     sizes = file_sizes(model)
     figures |= {"model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes}
     if arm.name == CONTROL:
         figures["speakers"] = [h.speaker for h in found]
         figures["words_each"] = [s.errors.words for s in score_hypotheses(found)]
-        figures["without_blank_penalty"] = counts_of(_hypotheses(job, split, 0.0))
+        figures["without_blank_penalty"] = counts_of(hypotheses_of(place, arm, split, 0.0))
     else:
-        paired = _hypotheses(control, split, job.recipe.decoding.blank_penalty)
-        texts = ({h.id: h.text for h in hypotheses} for hypotheses in (found, paired))
-        figures["mapsswe_p"] = mapsswe({h.id: h.reference or "" for h in found}, *texts).p
+        figures["mapsswe_p"] = p_against(found, hypotheses_of(place, Arm(CONTROL, None), split))
     return cell_config(place, arm, split), place.seed, figures, time.perf_counter() - begin
 
 
@@ -176,8 +172,22 @@ def job_at(place: Place[Corpus], arm: Arm) -> Job:
     return job_of(arm, recipe_of(place), place.data, place.base, folder)
 
 
-def _hypotheses(job: Job, split: str, penalty: float) -> list[Hypothesis]:
+def model_of(place: Place[Corpus], arm: Arm) -> Path:
+    """The arm's packed file, when it has been carried out."""
+    return Run(job_at(place, arm).folder).model
+
+
+def hypotheses_of(place: Place[Corpus], arm: Arm, split: str, penalty: float | None = None) -> list[Hypothesis]:
+    """What the arm's packed file hears, kept beside it; by default with the recipe's blank penalty."""
+    job = job_at(place, arm)
+    penalty = job.recipe.decoding.blank_penalty if penalty is None else penalty
     return scored_once(Run(job.folder).model, job.data, split, job.folder / f"{split}.jsonl", blank_penalty=penalty)
+
+
+def p_against(found: list[Hypothesis], others: list[Hypothesis]) -> float:
+    """MAPSSWE's p-value for two systems' hypotheses of the same utterances."""
+    texts = ({h.id: h.text for h in hypotheses} for hypotheses in (found, others))
+    return mapsswe({h.id: h.reference or "" for h in found}, *texts).p
 
 
 def counts_of(found: list[Hypothesis]) -> dict[str, Any]:

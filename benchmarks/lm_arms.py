@@ -19,6 +19,7 @@ import yaml
 from cells import Cells, config_hash
 from places import Place
 from safetensors.torch import load_file, save_file
+from searches import searched
 
 from sottovoce.data.text import TextCorpus
 from sottovoce.data.text_folder import open_text
@@ -28,8 +29,8 @@ from sottovoce.evaluation import SentenceScore, mix_scores, mixture_weights, sum
 from sottovoce.evaluation.scores import stream
 from sottovoce.ngram import Vocabulary, load_ngram, save_ngram, train_kneser_ney
 from sottovoce.packed import PackedMatrix, file_sizes, load_model
-from sottovoce.quant import BandSpec, BitPlan
-from sottovoce.search import NAS, SensitivityTable, search_architecture, sensitivity
+from sottovoce.quant import BitPlan
+from sottovoce.search import SensitivityTable
 from sottovoce.training.arms import Job, carry_out, resolved
 from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.perplexity import ngram_scores, score_split
@@ -263,38 +264,13 @@ def _searched(
     metric = search["metric"]
     name = f"{metric}-{config_hash(search | ({'average': average} if metric == 'nas' else {}))}.json"
     kept = place.folder / "searches" / name
-    if kept.exists():
-        table = SensitivityTable.load(kept)
-        return table, float(kept.with_suffix(".seconds").read_text())
-    inputs = search_inputs(place.base.folder, data=place.data, utterances=search.get("utterances", 256))
-    module = inputs.module
-    grouping, kind, zero = search.get("grouping", "row"), search.get("kind", "uniform"), search.get("zero")
-    options: dict[str, Any] = {
-        "bits": search.get("bits", [1, 2, 4, 8]),
-        "by": search.get("by", "gate"),
-        "rows": module.row_borders() if search.get("bands", True) else None,
-        "levels": BandSpec(8, kind, grouping, zero),
-        "fields": inputs.fields,
-        "tokenizer_bytes": inputs.tokenizer_bytes,
-    }
-    if search.get("prototypes"):
-        options["prototypes"] = {n: _weights(place, plan, n) for n in plan.prototypes}
-    begin = time.perf_counter()
-    if metric == "nas":
-        settings = NAS(**search.get("settings", {}))
-        table = search_architecture(
-            module.model, inputs.batches, module.loss, settings=settings, average_bits=average, **options
-        )
-    else:
-        table = sensitivity(
-            module.model, inputs.batches, metric, logits=module.logits, loss=module.loss,
-            position_weights=module.position_weights, **options,
-        )  # fmt: skip
-    seconds = round(time.perf_counter() - begin, 1)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    kept.with_suffix(".seconds").write_text(str(seconds))
-    table.save(kept)
-    return table, seconds
+    return searched(
+        kept,
+        lambda: search_inputs(place.base.folder, data=place.data, utterances=search.get("utterances", 256)),
+        search,
+        average,
+        (lambda: {n: _weights(place, plan, n) for n in plan.prototypes}) if search.get("prototypes") else None,
+    )
 
 
 def _weights(place: Place[Model], plan: Plan, bits: int) -> dict[str, torch.Tensor]:

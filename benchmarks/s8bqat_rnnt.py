@@ -14,7 +14,7 @@ speech leave out the folds that something was chosen on. Finished cells are not 
 
 import argparse
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,30 +24,31 @@ from arms import Corpus, arm_of, cell_config, load_plan, place_of, tasks_of, tra
 from cells import Cells, Result, print_machine, print_table
 from places import Place
 
-from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
+from sottovoce.evaluation.bootstrap import RelativeDifference, cluster_ids, relative_difference
 from sottovoce.evaluation.noninferiority import Verdict, holm, verdict, wer_margin
 from sottovoce.training.comparison import CONTROL, Arm
 from sottovoce.training.workers import Task, run_tasks
 
 HERE = Path(__file__).parent
+FP32 = Arm(CONTROL, None)
 
 
 @dataclass(frozen=True)
 class Results:
-    """Figures by corpus, fold, arm and seed, as far as they are there."""
+    """Figures by corpus, fold, arm and seed, as far as they are there; ``config``: what names a cell."""
 
     cells: Cells
     places: tuple[Place[Corpus], ...]
     split: str
+    config: Callable[[Place[Corpus], Arm, str], dict[str, Any]] = cell_config
 
     def figures(self, corpus: Corpus, fold: str, seed: int, arm: Arm) -> dict[str, Any] | None:
         place = next(p for p in self.places if (p.source.name, p.fold, p.seed) == (corpus.name, fold, seed))
-        row = self.cells.done(cell_config(place, arm, self.split), seed)
+        row = self.cells.done(self.config(place, arm, self.split), seed)
         return None if row is None else row["figures"]
 
-    def seeds(self, corpora: Sequence[Corpus], arm: Arm) -> list[int]:
-        """Seeds for which the arm is there on every fold of every corpus, and its control too."""
-        control = Arm(CONTROL, None)
+    def seeds(self, corpora: Sequence[Corpus], arm: Arm, against: Arm = FP32) -> list[int]:
+        """Seeds for which the arm is on every fold of every corpus, its control and what it is set against too."""
         return [
             seed
             for seed in sorted({place.seed for place in self.places})
@@ -55,7 +56,7 @@ class Results:
                 self.figures(corpus, fold, seed, one) is not None
                 for corpus in corpora
                 for fold in corpus.folds
-                for one in (arm, control)
+                for one in (arm, against, FP32)
             )
         ]
 
@@ -71,27 +72,33 @@ class Results:
 
     def wer(self, corpus: Corpus, seed: int, arm: Arm) -> float:
         """Percent, all folds together."""
-        words = sum(self.joined([corpus], seed, Arm(CONTROL, None), "words_each"))
+        words = sum(self.joined([corpus], seed, FP32, "words_each"))
         return 100.0 * sum(self.joined([corpus], seed, arm, "errors")) / words
 
-    def judged(self, corpora: Sequence[Corpus], arm: Arm) -> tuple[Verdict, int] | None:
-        """The verdict over all of these corpora, and the seeds that it rests on."""
-        seeds = self.seeds(corpora, arm)
+    def difference(
+        self, corpora: Sequence[Corpus], arm: Arm, against: Arm = FP32
+    ) -> tuple[RelativeDifference, int] | None:
+        """Of the arm's errors over all of these corpora to those of ``against``, and the seeds that it rests on."""
+        seeds = self.seeds(corpora, arm, against)
         if not seeds:
             return None
-        control = Arm(CONTROL, None)
-        speakers = self.joined(corpora, seeds[0], control, "speakers")
+        speakers = self.joined(corpora, seeds[0], FP32, "speakers")
         ids = [str(i) for i in range(len(speakers))]
         clusters = cluster_ids(ids, dict(zip(ids, speakers, strict=True)))
         errors = [
-            np.array([self.joined(corpora, seed, one, "errors") for seed in seeds], float) for one in (control, arm)
+            np.array([self.joined(corpora, seed, one, "errors") for seed in seeds], float) for one in (against, arm)
         ]
-        return verdict(relative_difference(errors[0], errors[1], clusters), wer_margin(arm.bits)), len(seeds)
+        return relative_difference(errors[0], errors[1], clusters), len(seeds)
+
+    def judged(self, corpora: Sequence[Corpus], arm: Arm) -> tuple[Verdict, int] | None:
+        """The verdict over all of these corpora, and the seeds that it rests on."""
+        found = self.difference(corpora, arm)
+        return None if found is None else (verdict(found[0], wer_margin(arm.bits)), found[1])
 
 
 def table(results: Results, corpora: list[Corpus], arms: list[Arm], real: list[Corpus]) -> list[list[str]]:
     """One line an arm: WER on each corpus (mean and deviation over seeds), size, and the verdicts."""
-    adjusted = _holm(results, corpora, arms)
+    adjusted = corrected(results, corpora, arms)
     lines = []
     for arm in arms:
         line = [arm.system, str(arm.bits)]
@@ -111,7 +118,7 @@ def _wers(results: Results, corpus: Corpus, arm: Arm) -> str:
     seeds = results.seeds([corpus], arm)
     if not seeds:
         return ""
-    control, wers = ([results.wer(corpus, seed, one) for seed in seeds] for one in (Arm(CONTROL, None), arm))
+    control, wers = ([results.wer(corpus, seed, one) for seed in seeds] for one in (FP32, arm))
     mean = statistics.mean(wers)
     if arm.name == CONTROL:
         return f"{mean:.2f}" + (f" ± {statistics.stdev(wers):.2f}" if len(wers) > 1 else "")
@@ -154,12 +161,12 @@ def _sentence(judged: tuple[Verdict, int] | None) -> str:
     )
 
 
-def _holm(results: Results, corpora: list[Corpus], arms: list[Arm]) -> dict[str, float]:
+def corrected(results: Results, corpora: list[Corpus], arms: list[Arm], key: str = "mapsswe_p") -> dict[str, float]:
     """MAPSSWE's p of seed 0, the smallest over folds and corpora times their number, corrected over the table."""
     found: dict[str, float] = {}
     for arm in arms:
         values = [
-            figures["mapsswe_p"]
+            figures[key]
             for corpus in corpora
             for fold in corpus.folds
             if arm.name != CONTROL and (figures := results.figures(corpus, fold, 0, arm)) is not None
@@ -171,7 +178,7 @@ def _holm(results: Results, corpora: list[Corpus], arms: list[Arm]) -> dict[str,
 
 def arms_of(plan: dict[str, Any]) -> tuple[list[Arm], list[Arm]]:
     """All arms of the plan, and the headline ones, the control and int8 among them."""
-    arms = [Arm(CONTROL, None), arm_of("int8", plan["int8"], 8)]
+    arms = [FP32, arm_of("int8", plan["int8"], 8)]
     headline = list(arms)
     for bits in plan["widths"]:
         for name, settings in plan["arms"].items():
@@ -263,8 +270,8 @@ def show(
     )
     for corpus in corpora:
         for fold in corpus.folds:
-            for seed in results.seeds([corpus], Arm(CONTROL, None)):
-                figures = results.figures(corpus, fold, seed, Arm(CONTROL, None)) or {}
+            for seed in results.seeds([corpus], FP32):
+                figures = results.figures(corpus, fold, seed, FP32) or {}
                 plain = figures["without_blank_penalty"]
                 counts = ", ".join(f"{plain[key]} {key}" for key in ("substitutions", "insertions", "deletions"))
                 place = f"{corpus.name}{' ' + fold if fold else ''}, seed {seed}"

@@ -1,0 +1,76 @@
+"""Searches of a benchmark: the table of each is kept with its seconds, so that another budget costs nothing."""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sottovoce.quant import BandSpec
+from sottovoce.search import NAS, SensitivityTable, search_architecture, sensitivity
+from sottovoce.search.rounding import Prototypes
+from sottovoce.training.searching import SearchInputs
+
+
+def searched(
+    kept: Path,
+    open_inputs: Callable[[], SearchInputs],
+    search: Mapping[str, Any],
+    average_bits: float | None = None,
+    prototypes: Callable[[], Prototypes] | None = None,
+    cache: Path | None = None,
+) -> tuple[SensitivityTable, float]:
+    """The table in ``kept``, found now if it is not there, and the seconds that finding it took.
+
+    search: ``metric``, ``bits``, ``by``, ``kind``, ``grouping``, ``zero``, ``bands`` (whether the module's borders of
+    rows count), and the ``settings`` of an architecture search, which is for ``average_bits``. cache: a folder by which
+    an interrupted search goes on; its seconds add up.
+    """
+    clock = kept.with_suffix(".seconds")
+    if kept.exists():
+        return SensitivityTable.load(kept), float(clock.read_text())
+    inputs = open_inputs()
+    given = None if prototypes is None else prototypes()
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    spent = float(clock.read_text()) if cache is not None and clock.exists() else 0.0
+    begin = time.perf_counter()
+    try:
+        table = _find(inputs, search, average_bits, given, cache)
+    finally:
+        seconds = round(spent + time.perf_counter() - begin, 1)
+        clock.write_text(str(seconds))
+    table.save(kept)
+    return table, seconds
+
+
+def levels_of(search: Mapping[str, Any]) -> BandSpec:
+    """Table and scales that widths are tried with; bits do not count."""
+    return BandSpec(8, search.get("kind", "uniform"), search.get("grouping", "row"), search.get("zero"))
+
+
+def _find(
+    inputs: SearchInputs,
+    search: Mapping[str, Any],
+    average_bits: float | None,
+    prototypes: Prototypes | None,
+    cache: Path | None,
+) -> SensitivityTable:
+    module = inputs.module
+    options: dict[str, Any] = {
+        "bits": search.get("bits", [1, 2, 4, 8]),
+        "by": search.get("by", "gate"),
+        "rows": module.row_borders() if search.get("bands", True) else None,
+        "levels": levels_of(search),
+        "fields": inputs.fields,
+        "tokenizer_bytes": inputs.tokenizer_bytes,
+        "prototypes": prototypes,
+        "cache": cache,
+    }
+    if search["metric"] == "nas":
+        settings = NAS(**search.get("settings", {}))
+        return search_architecture(
+            module.model, inputs.batches, module.loss, settings=settings, average_bits=average_bits, **options
+        )
+    return sensitivity(
+        module.model, inputs.batches, search["metric"], logits=module.logits, loss=module.loss,
+        position_weights=module.position_weights, **options,
+    )  # fmt: skip
