@@ -158,12 +158,12 @@ def searches(results: Results, plan: Plan) -> list[list[str]]:
     return list(lines.values())
 
 
-def show(results: Results, plan: Plan, split: str, emit: Emit) -> None:
-    """The tables of what is there."""
+def show(results: Results, plan: Plan, what: str, emit: Emit) -> None:
+    """The tables of what is there; ``what``: the split that was scored."""
     corpora = plan.corpora
     columns = ["row", "bits", *(f"{c.name}: bytes" for c in corpora), *(f"{c.name}: WER % of seeds" for c in corpora)]
     columns += ["from fp32", "p (Holm)", "from uniform", "p (Holm)"]
-    emit(f"mixed precision, {split}", columns, table(results, plan))
+    emit(f"mixed precision, {what}", columns, table(results, plan))
     for corpus in corpora:
         names, lines = bits_by_cluster(results, plan, corpus)
         if lines:
@@ -234,11 +234,10 @@ def main() -> None:
     cells = Cells(options.results)
     if not options.table:
         run(places, plan, cells, options)
-    show(results_of(cells, places, plan, options.split), plan, options.split, _emit(options.markdown))
-
-
-def _emit(markdown: bool) -> Emit:
-    return print_markdown if markdown else print_table
+    what = options.split + (": QUICK CHECK, no figures" if options.quick else "")
+    show(
+        results_of(cells, places, plan, options.split), plan, what, print_markdown if options.markdown else print_table
+    )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ def searched(
     """The table in ``kept``, found now if it is not there, and the seconds that finding it took.
 
     search: ``metric``, ``bits``, ``by``, ``kind``, ``grouping``, ``zero``, ``bands`` (whether the module's borders of
-    rows count), and the ``settings`` of an architecture search, which is for ``average_bits``. cache: a folder by which
-    an interrupted search goes on; its seconds add up.
+    rows count), ``probes`` of the Hessian, and the ``settings`` of an architecture search, which is for
+    ``average_bits``. cache: a folder by which an interrupted search goes on; its seconds add up.
     """
     clock = kept.with_suffix(".seconds")
     if kept.exists():
@@ -72,5 +72,5 @@ def _find(
         )
     return sensitivity(
         module.model, inputs.batches, search["metric"], logits=module.logits, loss=module.loss,
-        position_weights=module.position_weights, **options,
+        position_weights=module.position_weights, probes=search.get("probes", 16), **options,
     )  # fmt: skip

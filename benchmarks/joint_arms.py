@@ -1,0 +1,292 @@
+"""Rows of benchmarks/joint_budget.py as cells: a budget, how it is split between recognizer and language model, and
+what the second pass of the one over the lists of the other hears."""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from arms import counts_of, p_against
+from cells import Cells, Result, config_hash
+from rescoring_arms import sizes_of
+from searches import searched
+
+from sottovoce.cli.second_pass import Reading, SecondPass, tune_mixture
+from sottovoce.decoding.conversations import conversation_of
+from sottovoce.decoding.language_model import LanguageModel
+from sottovoce.decoding.nbest_files import write_nbest
+from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
+from sottovoce.packed.replacing import replacing
+from sottovoce.quant import BitPlan
+from sottovoce.runtime.language_models import read_language_model
+from sottovoce.search import SensitivityTable, clusters
+from sottovoce.search.joint import (
+    ListScorer,
+    bytes_of_plan,
+    errors_of_plans,
+    join_tables,
+    joint_sensitivity,
+    split_plan,
+)
+from sottovoce.search.measuring import MID_RISE, sized, widths_of
+from sottovoce.training.arms import Job, carry_out
+from sottovoce.training.config import CompressionConfig
+from sottovoce.training.joint import ROLES, JointInputs, joint_inputs, joint_models
+from sottovoce.training.run import Run, file_hash
+from sottovoce.training.scoring import nbest_split
+from sottovoce.training.searching import open_trained, search_inputs
+from sottovoce.training.workers import Task
+
+JOINT, SEPARATE, APART, UNIFORM, FLOAT = "joint", "separate", "separate, KL", "uniform", "fp32"
+SPLITS = {
+    FLOAT: "both models as they were trained",
+    UNIFORM: "as many bits for every weight of both",
+    APART: "each model's bits chosen by its own divergence, within its share of the bytes, as its float32 bytes are",
+    SEPARATE: "within the same shares, by the sensitivities of the joint split",
+    JOINT: "bits of both chosen within the bytes together",
+}
+ASR, LM = ROLES
+NGRAM = "4-gram"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the plan file says, of which runs, and where things go. ``quick``: of dev alone, in little."""
+
+    plan: Mapping[str, Any]
+    runs: Mapping[str, Path]
+    data: Path
+    ngram: Path | None
+    split: str
+    work: Path
+    quick: bool = False
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What names a cell, hours and folders left out."""
+        files = {role: file_hash(Run(folder).model) for role, folder in self.runs.items()}
+        found = {"files": files, "ngram": None if self.ngram is None else file_hash(self.ngram)}
+        return {**found, "split": self.split, **{key: self.plan[key] for key in ("search", "first_pass")}}
+
+    @property
+    def folder(self) -> Path:
+        """Of everything that does not depend on what is scored."""
+        return self.work / config_hash({**self.config, "split": None, "ngram": None})
+
+
+def load_plan(path: Path, quick: bool = False) -> dict[str, Any]:
+    """The plan file, in little for a quick check."""
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    small = found.pop("quick")
+    return {**found, **small} if quick else found
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A budget, in bits everywhere whose bytes it has (None for float32), and how it is split."""
+
+    setting: Setting
+    bits: int | None
+    split: str
+
+    @property
+    def name(self) -> str:
+        return self.split if self.bits is None else f"bytes of {self.bits} bits, {self.split}"
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {**self.setting.config, "budget": self.bits, "allocation": self.split}
+
+    @property
+    def compared(self) -> "list[Cell]":
+        """What its hypotheses are compared with: float32, and what is not split jointly."""
+        if self.bits is None:
+            return []
+        others = [SEPARATE, APART, UNIFORM] if self.split == JOINT else []
+        return [Cell(self.setting, None, FLOAT), *(replace(self, split=split) for split in others)]
+
+    @property
+    def hypotheses(self) -> Path:
+        return self.setting.folder / "rescored" / f"{config_hash(self.config)}.jsonl"
+
+    def plan(self, role: str) -> BitPlan | None:
+        """The bits of one of the models, once they have been chosen."""
+        return None if self.bits is None else BitPlan.load(_plan_file(self, role))
+
+
+def cells_of(setting: Setting) -> list[Cell]:
+    """All of them, those that others are compared with first."""
+    splits = (UNIFORM, APART, SEPARATE, JOINT)
+    return [Cell(setting, None, FLOAT), *(Cell(setting, b, s) for b in setting.plan["budgets"] for s in splits)]
+
+
+def tasks_of(setting: Setting, cells: Cells) -> Iterator[Task]:
+    """What is still to be done: bits, then first and second passes. Finished cells that others are compared with run
+    once more where their hypotheses are gone."""
+    wanted = cells_of(setting)
+    due = [cell for cell in wanted if cells.done(cell.config, 0) is None]
+    again = {o.name for cell in due for o in cell.compared if not o.hypotheses.exists()}
+    names = {cell.name for cell in due} | again
+    chosen = "bits of all budgets"
+    if any(cell.bits is not None for cell in due):
+        yield Task(chosen, choose, (setting,))
+    for cell in wanted:
+        if cell.name in names:
+            needs = {other.name for other in cell.compared} | ({chosen} if cell.bits is not None else set())
+            yield Task(cell.name, run_cell, (cell,), frozenset(needs & (names | {chosen})))
+
+
+def choose(setting: Setting) -> None:
+    """Plans of every budget and split, and what the search took and expects; nothing where they are there already."""
+    if _told(setting).exists():
+        return
+    torch.set_num_threads(1)
+    search = setting.plan["search"]
+    begin = time.perf_counter()
+    models = joint_models(setting.runs)
+    inputs = joint_inputs(models, data=setting.data, utterances=search["utterances"], nbest=search["nbest"])
+    scorers = {role: replace(x, cache=setting.folder / "search" / role) for role, x in inputs.scorers.items()}
+    inputs = replace(inputs, scorers=scorers)
+    table = joint_sensitivity(scorers, inputs.lists, search["bits"], by=search["by"])
+    own = {
+        SEPARATE: own_tables(scorers, table, search["by"]),
+        APART: {role: divergences(setting, role) for role in ROLES},
+    }
+    told: dict[str, Any] = {"float_errors": inputs.lists.expected_errors(), "words": inputs.lists.words}
+    for bits in setting.plan["budgets"]:
+        for split, plans in splits_of(scorers, table, own, bits).items():
+            cell = Cell(setting, bits, split)
+            for role, plan in plans.items():
+                _plan_file(cell, role).parent.mkdir(parents=True, exist_ok=True)
+                plan.save(_plan_file(cell, role))
+            told[cell.name] = _expected(inputs, plans)
+    told["seconds"] = round(time.perf_counter() - begin, 1)
+    with replacing(_told(setting)) as stream:
+        stream.write(json.dumps(told, indent=1).encode())
+
+
+def splits_of(
+    scorers: Mapping[str, ListScorer],
+    joint: SensitivityTable,
+    own: Mapping[str, Mapping[str, SensitivityTable]],
+    bits: int,
+) -> dict[str, dict[str, BitPlan]]:
+    """By split and role, the plans within the bytes of ``bits`` bits everywhere in both models.
+
+    own: by split, tables of each model. Separate budgets share these bytes as the models' float32 bytes are; one of
+    them takes the sensitivities of ``joint``, so that the budgets are all that differs. Raises PlanError where nothing
+    fits.
+    """
+    found = {
+        UNIFORM: {
+            r: BitPlan.uniform(x.model, bits, kind=MID_RISE.kind, grouping=MID_RISE.grouping)
+            for r, x in scorers.items()
+        }
+    }
+    total = sum(bytes_of_plan(scorers[role], plan) for role, plan in found[UNIFORM].items())
+    for split, tables in own.items():
+        parameters = sum(table.parameters for table in tables.values())
+        found[split] = {r: t.allocate(max_bytes=total * t.parameters // parameters) for r, t in tables.items()}
+    found[JOINT] = split_plan(joint.allocate(max_bytes=total), list(scorers))
+    return found
+
+
+def divergences(setting: Setting, role: str) -> SensitivityTable:
+    """One model's table by KL divergence on its own training data, as ``sottovoce search RUN`` has it."""
+    search, folder = setting.plan["search"], setting.folder / "search" / role
+    data = setting.data if role == ASR else None
+    settings = {"metric": "kl", "bits": search["bits"], "by": search["by"]}
+    inputs = lambda: search_inputs(setting.runs[role], data=data, utterances=search["kl_utterances"])  # noqa: E731
+    return searched(folder / "kl.json", inputs, settings, cache=folder)[0]
+
+
+def own_tables(scorers: Mapping[str, ListScorer], joint: SensitivityTable, by: str) -> dict[str, SensitivityTable]:
+    """The part of each model in a joint table, with the bytes of its own file."""
+    found, start = {}, 0
+    for role, x in scorers.items():
+        widths = widths_of(joint.bits, None)
+        table = sized(x.model, clusters(x.model, by, x.rows), widths, joint.levels, x.fields, x.tokenizer_bytes)
+        stop = start + len(table.clusters)
+        found[role] = replace(table, metric=joint.metric, omega=joint.omega[start:stop])
+        start = stop
+    assert [c.name for c in join_tables(found).clusters] == [c.name for c in joint.clusters]
+    return found
+
+
+def _expected(inputs: JointInputs, plans: Mapping[str, BitPlan]) -> dict[str, Any]:
+    errors = errors_of_plans(inputs.scorers, inputs.lists, plans)
+    counted = {role: bytes_of_plan(inputs.scorers[role], plan) for role, plan in plans.items()}
+    return {"expected_errors": errors.expected, "errors_of_best": errors.best, "bytes": counted}
+
+
+def run_cell(cell: Cell) -> Result:
+    """Both files, the lists of the one, the second pass of the other, and word errors."""
+    begin = time.perf_counter()
+    torch.set_num_threads(1)
+    setting = cell.setting
+    files = {role: made(cell, role) for role in ROLES}
+    dev, scored = (lists_of(setting, files[ASR], split) for split in ("dev", setting.split))
+    heard, figures = second_pass(files[LM], setting.ngram, dev, scored)
+    cell.hypotheses.parent.mkdir(parents=True, exist_ok=True)
+    write_hypotheses(cell.hypotheses, heard)
+    figures |= counts_of(heard)
+    figures["words_each"] = [len((x.reference or "").split()) for x in heard]
+    figures["conversations"] = [conversation_of(x.id, x.recording) for x in heard]
+    figures["models"] = {role: sizes_of(file) for role, file in files.items()}
+    figures["mapsswe_p"] = {x.split: p_against(heard, read_hypotheses(x.hypotheses)) for x in cell.compared}
+    if cell.bits is not None:
+        told = json.loads(_told(setting).read_text())
+        figures["search"] = {**told[cell.name], **{key: told[key] for key in ("float_errors", "words", "seconds")}}
+    return cell.config, 0, figures, time.perf_counter() - begin
+
+
+def made(cell: Cell, role: str) -> Path:
+    """The packed file of one of the models by the cell's plan, rounded; equal plans share it."""
+    base, plan = Run(cell.setting.runs[role]), cell.plan(role)
+    if plan is None:
+        return base.model
+    text = plan.to_json()
+    folder = cell.setting.folder / "models" / f"{role}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    trained = open_trained(base.folder)
+    section = CompressionConfig(scheme="ptq", plan=json.loads(text))
+    return carry_out(Job(trained.recipe, trained.data, base.folder, base.module, folder, section, trained.recipe.seed))
+
+
+def lists_of(setting: Setting, recognizer: Path, split: str) -> Path:
+    """n-best lists of the recognizer's beam search over a split, made once a file."""
+    path = setting.folder / "lists" / file_hash(recognizer) / f"{split}.jsonl"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_nbest(path, nbest_split(recognizer, setting.data, split, **setting.plan["first_pass"]))
+    return path
+
+
+def second_pass(lm: Path, ngram: Path | None, dev: Path, scored: Path) -> tuple[list[Hypothesis], dict[str, Any]]:
+    """What ``sottovoce rescore`` makes of the lists: weights by the fewest errors on dev, the language model alone, or
+    in a linear interpolation with an n-gram model by the shares that are likeliest there."""
+    models: dict[str, LanguageModel] = {LM: read_language_model(lm)}
+    if ngram is not None:
+        models[NGRAM] = read_language_model(ngram)
+    shares = {} if ngram is None else dict.fromkeys(models, 0.5)
+    passes = SecondPass(Reading(), models, shares, None, {}, None)
+    passes, tuned = tune_mixture(passes, dev, ngram is not None, ())
+    rescored, found = passes.run(scored, passes.reading.read(scored), None)
+    if found["skipped"]:
+        raise SystemExit(f"{scored}: expected every list to be scored, found {found['skipped']} that could not be")
+    heard = [Hypothesis(x.id, " ".join(x.second), x.speaker, x.recording, x.reference) for x in rescored]
+    first = {key: found["first"][key] for key in ("wer", "errors")}
+    return heard, {"first": first, "oracle_errors": found.get("oracle_errors"), "dev": tuned}
+
+
+def _plan_file(cell: Cell, role: str) -> Path:
+    return cell.setting.folder / "plans" / f"{cell.bits}-{cell.split}-{role}.json"
+
+
+def _told(setting: Setting) -> Path:
+    """What choosing took and expects, of the budgets that the plan file has now; written when all plans are there."""
+    return setting.folder / "plans" / f"chosen-{config_hash({'budgets': setting.plan['budgets']})}.json"
