@@ -2,11 +2,13 @@
 
     python benchmarks/accelerator.py MODEL [MODEL ...] --data DIR [--split dev|test] [--blank-penalty NATS]
         [--results FILE] [--table]
+    python benchmarks/accelerator.py --table [--page FILE]
 
 MODEL is a packed file or a run folder, DIR a folder made by 'sottovoce data prepare'; all models of a call are scored
 on its split. Nothing is trained and nothing calibrated. The verdict is on the paired relative difference with the
 project's margin of 2 %: errors are averaged over models, speakers and models are drawn. Finished cells, named by the
-file's content, are not run again; ``--table`` only prints those of the models given.
+file's content, are not run again; ``--table`` only prints those of the models given, or what has been measured of all
+files by corpus and split, which ``--page`` puts into a page's region ``accelerator``.
 """
 
 import argparse
@@ -19,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, print_machine, print_table
+from cells import Cells, Row, print_machine
+from tables import Tables, add_page_option, print_table, shown
 
 from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
 from sottovoce.evaluation.hypotheses import Hypothesis
@@ -99,28 +102,63 @@ def table(labels: Sequence[str], rows: Sequence[dict[str, Any]]) -> list[list[st
     return [*lines, [f"all {len(rows)}", "", *wers, _sentence(judged(rows))]]
 
 
+def summary(cells: Cells, emit: Tables) -> None:
+    """All files that were scored alike, in a line a corpus and split."""
+
+    def scored(config: dict[str, Any]) -> tuple[str, ...]:
+        return config["corpus"], config["split"], config["manifest"], str(config["blank_penalty"])
+
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for (key, _), rows in cells.latest(lambda config: (scored(config), config["model"])).items():
+        groups.setdefault(key, []).extend(rows)
+    columns = ["corpus, split", "words", "files", *(f"{name}: WER %" for name in ARITHMETICS)]
+    lines = [_pooled(key, [row["figures"] for row in rows]) for key, rows in sorted(groups.items())]
+    emit("", [*columns, "difference", "margin", "verdict"], lines)
+
+
+def _pooled(key: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> list[str]:
+    found = judged(rows)
+    wers = [f"{np.mean([row[name]['wer'] for row in rows]):.2f}" for name in ARITHMETICS]
+    sees = f" (sees {100 * found.smallest_detectable:.1f} %)" if found.kind == "not resolved" else ""
+    words, margin = f"{rows[0]['words']:,}", f"{100 * found.margin:.0f} %"
+    return [f"{key[0]}, {key[1]}", words, str(len(rows)), *wers, _interval(found), margin, found.kind + sees]
+
+
 def _wer(counts: dict[str, Any]) -> str:
     return f"{counts['wer']:.2f} ({counts['substitutions']}/{counts['insertions']}/{counts['deletions']})"
 
 
 def _sentence(found: Verdict) -> str:
-    return (
-        f"{100 * found.relative_difference:+.2f} % [{100 * found.lower:+.2f}, {100 * found.upper:+.2f}], "
-        f"{found.kind}, sees {100 * found.smallest_detectable:.1f} %"
-    )
+    return f"{_interval(found)}, {found.kind}, sees {100 * found.smallest_detectable:.1f} %"
+
+
+def _interval(found: Verdict) -> str:
+    return f"{100 * found.relative_difference:+.2f} % [{100 * found.lower:+.2f}, {100 * found.upper:+.2f}]"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", type=Path, metavar="MODEL")
-    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("models", nargs="*", type=Path, metavar="MODEL")
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--blank-penalty", type=float, default=0.0, help="what these models are decoded with, nats")
     parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--results", type=Path, default=HERE / "results" / "accelerator.jsonl")
     options = parser.parse_args()
-    models = [Run(path).model if path.is_dir() else path for path in options.models]
     cells = Cells(options.results)
+    if options.table and not options.models:
+        with shown(__file__, "accelerator", cells, options) as emit:
+            summary(cells, emit)
+        return
+    if not (options.models and options.data) or options.page:
+        parser.error("MODEL and --data are needed, or --table alone; --page goes with --table alone")
+    measured(options, cells)
+
+
+def measured(options: argparse.Namespace, cells: Cells) -> None:
+    """The table of the models given, those measured first that are not there."""
+    models = [Run(path).model if path.is_dir() else path for path in options.models]
     rows, labels = [], []
     if not options.table:
         print_machine()

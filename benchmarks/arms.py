@@ -67,12 +67,12 @@ def recipe_of(place: Place[Corpus]) -> Recipe:
     return place.recipe(() if place.snapshot else ("compression.fork_at=null",))
 
 
-def load_plan(path: Path, sources: list[str]) -> tuple[list[Corpus], dict[str, Any]]:
-    """Corpora named in ``sources`` (NAME or NAME:DIR), one for each size, and the rest of the plan file."""
+def load_plan(path: Path, sources: list[str] | None) -> tuple[list[Corpus], dict[str, Any]]:
+    """Corpora named in ``sources`` (NAME or NAME:DIR; None: all), one for each size, and the rest of the plan file."""
     plan = yaml.safe_load(path.read_text(encoding="utf-8"))
     known = plan.pop("corpora")
     corpora = []
-    for item in sources:
+    for item in known if sources is None else sources:
         name, _, folder = item.partition(":")
         if name not in known:
             raise SystemExit(f"--data {item}: expected one of {', '.join(known)} as NAME or NAME:DIR")

@@ -1,7 +1,7 @@
 """Where a rounded recognizer's errors come from: by component, by kind of error, and what a blank penalty regains.
 
     python benchmarks/attribution.py RUN [RUN ...] --data PREPARED [--split test|dev] [--plan FILE] [--quick]
-        [--work DIR] [--results FILE] [--table] [--markdown]
+        [--work DIR] [--results FILE] [--table] [--page FILE]
 
 RUN is a folder made by 'sottovoce train', several are seeds of one recipe; PREPARED is a folder made by 'sottovoce
 data prepare'. Systems, widths and penalties: benchmarks/attribution.yaml, frozen before a test set was scored. Encoder,
@@ -15,7 +15,7 @@ against float32's own, which is the frozen one). Errors are averaged over seeds;
 fewer than eight, and seeds are drawn. Upper ends are one-sided, intervals in brackets two-sided, 95 %. The share
 regained is (errors with the frozen penalty - with the own one) / (errors with the frozen one - those of float32); "-"
 where the errors added are not significantly above zero. Finished cells are not measured again; ``--table`` only prints
-them.
+them, ``--page`` puts them into a page's region ``attribution RECIPE SPLIT``.
 """
 
 import argparse
@@ -43,9 +43,10 @@ from attribution_arms import (
     open_runs,
     run_cells,
 )
-from cells import Cells, print_machine, print_markdown, print_table
+from cells import Cells, print_machine
 from mixed_precision_lm import verdict_sentence
 from numpy.typing import NDArray
+from tables import Tables, add_page_option, shown
 
 from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import RelativeDifference, relative_difference, share_of_gain_kept
@@ -228,19 +229,19 @@ def at_the_end(results: Results) -> list[str]:
     return found
 
 
-def show(results: Results, emit: Any) -> None:
+def show(results: Results, emit: Tables) -> None:
     """The tables, and what does not stand in them."""
     there = results.only([])
     if not there.runs:
-        print("nothing has been measured for these runs")
+        emit.text("nothing has been measured for these runs")
         return
     first = there.runs[0]
     title = f"{first.recipe.name}, {first.split}, {len(there.runs)} seed{'s' * (len(there.runs) > 1)}"
     title = f"QUICK CHECK, some dev utterances, no figures: {title}" if first.quick else title
     penalties = " ".join(f"{penalty:g}" for penalty in there.penalties(FLOAT_SYSTEM, FROZEN))
-    print(f"{int(there.words[0].sum()):,} words, {there.clusters.max() + 1} clusters; frozen penalty {penalties}")
+    emit.text(f"{int(there.words[0].sum()):,} words, {there.clusters.max() + 1} clusters; frozen penalty {penalties}")
     if first.split == "dev":
-        print("penalties were chosen on these same utterances")
+        emit.text("penalties were chosen on these same utterances")
     columns = ["system", *(f"{mode}: WER % (sub/ins/del)" for mode in MODES.values()), "own penalty, each seed"]
     emit(f"{title}: errors", columns, error_table(results))
     columns = ["system", *MODES.values(), "regained by the own penalty"]
@@ -256,10 +257,10 @@ def show(results: Results, emit: Any) -> None:
         component_table(results),
     )
     if found := at_the_end(results):
-        print(f"at an end of the penalties tried: {'; '.join(found)}")
+        emit.text(f"at an end of the penalties tried: {'; '.join(found)}")
     missing = [s.name for s in results.plan.systems if len(results.only([s]).runs) < len(results.runs)]
     if missing:
-        print(f"still to be measured, of some seed: {'; '.join(missing)}")
+        emit.text(f"still to be measured, of some seed: {'; '.join(missing)}")
 
 
 def run(cells: Cells, runs: Sequence[Trained], plan: Plan) -> None:
@@ -283,7 +284,7 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "attribution.yaml")
     parser.add_argument("--quick", action="store_true", help="one run, some dev utterances: checks the script only")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/attribution"), help="files and hypotheses go here")
     parser.add_argument(
         "--results", type=Path, help="default: benchmarks/results/attribution.jsonl, of a quick check under --work"
@@ -298,7 +299,8 @@ def main() -> None:
     cells = Cells(options.results or kept)
     if not options.table:
         run(cells, runs, plan)
-    show(Results(cells, tuple(runs), plan), print_markdown if options.markdown else print_table)
+    with shown(__file__, f"attribution {runs[0].recipe.name} {options.split}", cells, options) as emit:
+        show(Results(cells, tuple(runs), plan), emit)
 
 
 if __name__ == "__main__":

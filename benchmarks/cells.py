@@ -5,13 +5,10 @@ import json
 import os
 import platform
 import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
@@ -41,6 +38,7 @@ def machine() -> dict[str, Any]:
     }
 
 
+Row = dict[str, Any]
 Result = tuple[dict[str, Any], int, dict[str, Any], float]  # configuration, seed, figures, seconds
 
 
@@ -50,16 +48,36 @@ class Cells:
     def __init__(self, path: Path | str) -> None:
         """Read what is there; lines cut short by a kill are skipped, and their cells run again."""
         self.path = Path(path)
-        self._rows: dict[tuple[str, int], dict[str, Any]] = {}
+        self._rows: dict[tuple[str, int], Row] = {}
+        self._read: set[tuple[str, int]] = set()
         if self.path.exists():
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 row = _row(line)
                 if row is not None:
                     self._rows[row["config_hash"], row["seed"]] = row
 
-    def done(self, config: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+    def done(self, config: Mapping[str, Any], seed: int) -> Row | None:
         """The finished row of this cell, its measures under ``figures``; None if it has yet to run."""
-        return self._rows.get((config_hash(config), seed))
+        key = (config_hash(config), seed)
+        self._read.add(key)
+        return self._rows.get(key)
+
+    def latest(self, key: Callable[[dict[str, Any]], Hashable | None]) -> dict[Any, list[Row]]:
+        """Finished rows by what ``key`` makes of their configuration, None to leave it out: of configurations that are
+        alike in it all seeds of the one that was recorded last. For those that want only to show what is there."""
+        last = {found: row["config_hash"] for row in self._rows.values() if (found := key(row["config"])) is not None}
+        chosen = {
+            found: [row for row in self._rows.values() if row["config_hash"] == name] for found, name in last.items()
+        }
+        self._read |= {(row["config_hash"], row["seed"]) for rows in chosen.values() for row in rows}
+        return {found: sorted(rows, key=lambda row: int(row["seed"])) for found, rows in chosen.items()}
+
+    @contextmanager
+    def read(self) -> Iterator[dict[tuple[str, int], Row]]:
+        """Filled when the block ends: the finished rows that were given within it, in the order of the file."""
+        self._read, used = set(), dict[tuple[str, int], Row]()
+        yield used
+        used.update({key: row for key, row in self._rows.items() if key in self._read})
 
     def keep(self, result: Result) -> None:
         """Record what a task returned, unless its cell is there already."""
@@ -67,11 +85,9 @@ class Cells:
         if self.done(config, seed) is None:
             self.record(config, seed, figures, seconds)
 
-    def record(
-        self, config: Mapping[str, Any], seed: int, figures: Mapping[str, Any], seconds: float
-    ) -> dict[str, Any]:
+    def record(self, config: Mapping[str, Any], seed: int, figures: Mapping[str, Any], seconds: float) -> Row:
         """Append a finished cell to the file and return its row."""
-        row = {
+        row: Row = {
             "config_hash": config_hash(config),
             "config": dict(config),
             "seed": seed,
@@ -92,29 +108,7 @@ class Cells:
 
 def print_machine(**more: Any) -> None:
     """One line of machine facts, with what else the benchmark depends on (versions of libraries, say)."""
-    _console().print(", ".join(f"{name} {value}" for name, value in (machine() | more).items()), highlight=False)
-
-
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """A table on standard output; the first column is text, the others are right-aligned."""
-    table = Table(title=title)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right")
-    for row in rows:
-        table.add_row(*(str(value) for value in row))
-    _console().print(table)
-
-
-def print_markdown(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """The same in Markdown."""
-    print(f"\n{title}\n\n| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-    for row in rows:
-        print(f"| {' | '.join(str(value) for value in row)} |")
-
-
-def _console() -> Console:
-    """The terminal's width on a terminal; in a file or a pipe, wide enough that no row wraps."""
-    return Console(width=None if sys.stdout.isatty() else 140)
+    print(", ".join(f"{name} {value}" for name, value in (machine() | more).items()), flush=True)
 
 
 def _git(folder: Path, *arguments: str) -> str:
@@ -122,12 +116,12 @@ def _git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def _row(line: str) -> dict[str, Any] | None:
+def _row(line: str) -> Row | None:
     try:
         row = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return row if isinstance(row, dict) and {"config_hash", "seed", "figures"} <= row.keys() else None
+    return row if isinstance(row, dict) and {"config_hash", "config", "seed", "figures"} <= row.keys() else None
 
 
 def _ends_with_newline(path: Path) -> bool:

@@ -1,7 +1,7 @@
 """A larger recognizer in fewer bits against a smaller one in eight: word errors at equal bytes, and at equal latency.
 
     python benchmarks/equal_bytes.py --data an4:DIR --data fsdd:DIR --data swda-synth:DIR [--seeds 1] [--quick]
-        [--work DIR] [--results FILE] [--speeds] [--table] [--markdown]
+        [--work DIR] [--results FILE] [--speeds] [--table] [--page FILE]
 
 Networks of several sizes (benchmarks/equal_bytes.yaml) are trained alike in 32 bits and written in 8, 5, 4, 3 and 2
 bits: so each larger network at few bits has among its rivals the smaller ones in 8 bits, and the *wide 8-bit control*,
@@ -9,7 +9,8 @@ itself in 8 bits. At each budget, the bytes of an 8-bit file, the rival is the 8
 dev; ours is the point of fewer bits within it that is best on dev; test compares the two, paired. ``--speeds`` times
 all files of seed 0 in turns, step by step, one thread, the 8-bit ones in PyTorch's and ONNX Runtime's int8 too: a
 rival's latency is that of the fastest of the three. As fast: the best on dev of the points of fewer bits that are
-within the budget and no slower than that. Finished cells are not run again; ``--table`` only prints them.
+within the budget and no slower than that. Finished cells are not run again; ``--table`` only prints them (of all
+corpora of the plan, unless ``--data`` names some), ``--page`` puts them into a page's region named as the plan's file.
 """
 
 import argparse
@@ -23,9 +24,10 @@ from typing import Any
 
 import numpy as np
 from arms import Corpus, arm_of, job_at, load_plan, place_of, tasks_of, train_base
-from cells import Cells, print_machine, print_markdown, print_table
+from cells import Cells, print_machine
 from places import Place
 from s8bqat_rnnt import Results, record
+from tables import Tables, add_page_option, shown
 
 from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
 from sottovoce.evaluation.turns import CYCLE, Steps, interleaved
@@ -174,7 +176,7 @@ def measure_speeds(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help="NAME, or NAME:DIR; repeatable")
+    parser.add_argument("--data", action="append", help="NAME, or NAME:DIR; repeatable")
     parser.add_argument("--plan", type=Path, default=HERE / "equal_bytes.yaml")
     parser.add_argument("--size", action="append", help="only networks of these sizes; repeatable")
     parser.add_argument("--seeds", type=int, default=1)
@@ -182,10 +184,12 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two sizes and widths, two epochs: checks the script only")
     parser.add_argument("--speeds", action="store_true", help="time the files that are there, and print")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
     options = parser.parse_args()
+    if not (options.data or options.table):
+        parser.error("--data is needed")
     corpora, plan = load_plan(options.plan, options.data)
     corpora = [corpus for corpus in corpora if options.size is None or corpus.size in options.size]
     arms = arms_of(plan)
@@ -197,16 +201,16 @@ def main() -> None:
         time_all(cells, places, arms, options)
     elif not options.table:
         run(cells, places, arms, options)
-    emit = print_markdown if options.markdown else print_table
-    for name in dict.fromkeys(corpus.prepared for corpus in corpora):
-        show(name, Curves(
-            sizes=tuple(corpus for corpus in corpora if corpus.prepared == name),
-            arms=tuple(arm for arm in arms if arm.name != CONTROL),
-            dev=Results(cells, places, "dev"),
-            test=Results(cells, places, "test"),
-            speeds=speeds_of(cells, name, options.quick),
-            tolerance=float(plan["tolerance"]),
-        ), emit)  # fmt: skip
+    with shown(__file__, options.plan.stem, cells, options) as emit:
+        for name in dict.fromkeys(corpus.prepared for corpus in corpora):
+            show(name, Curves(
+                sizes=tuple(corpus for corpus in corpora if corpus.prepared == name),
+                arms=tuple(arm for arm in arms if arm.name != CONTROL),
+                dev=Results(cells, places, "dev"),
+                test=Results(cells, places, "test"),
+                speeds=speeds_of(cells, name, options.quick),
+                tolerance=float(plan["tolerance"]),
+            ), emit)  # fmt: skip
 
 
 def arms_of(plan: dict[str, Any]) -> list[Arm]:
@@ -273,13 +277,13 @@ BUDGETS = ("budget, kB", "8 bits", "WER %", "fewer bits", "WER %", "difference",
 AS_FAST = ("as fast", "WER %", "difference")
 
 
-def show(name: str, curves: Curves, emit: Any) -> None:
+def show(name: str, curves: Curves, emit: Tables) -> None:
     emit(f"{name}: size against error", CURVE, curve(curves))
     emit(f"{name}: at the bytes of each 8-bit file", BUDGETS + AS_FAST, budgets(curves))
     there = {(point.corpus, point.arm.name) for point in curves.points}
     due = [f"{c.size}, {a.bits} bits" for c in curves.sizes for a in curves.arms if (c, a.name) not in there]
     if due:
-        print(f"{name}: still to be measured: {'; '.join(due)}")
+        emit.text(f"{name}: still to be measured: {'; '.join(due)}.")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from cells import print_table
+from tables import print_table
 
 NATIVE = Path(__file__).parents[1] / "native"
 SOURCES = {

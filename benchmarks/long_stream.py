@@ -1,27 +1,30 @@
 """A stream that does not end: memory over two hours of sound, real-time factor by quarter hour, parallel streams.
 
     python benchmarks/long_stream.py [--quick] [--hours 2] [--audio FILE] [--threads 1] [--results FILE]
+        [--table] [--page FILE]
 
 One recording is looped and given 0.1 s at a time, as fast as it is decoded (a simulated clock). After each piece the
 result is asked for, and a segment that is at its end is reset, as a live program does. The model has random 5-bit
 weights through the real packing and its blank's bias set so that a token comes now and then. Memory is that of the
 whole process (VmRSS), at the end of the first minute and of each quarter. The last cell decodes fifty streams beside
 each other, with pieces of random sizes, and counts those whose result is the one that they have alone. Linux only, for
-its /proc. Finished cells are not run again.
+its /proc. Finished cells are not run again; ``--table`` only prints what was measured last over so many ``--hours``,
+``--page`` puts it into a page's region ``long_stream``.
 """
 
 import argparse
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, print_machine, print_table
+from cells import Cells, print_machine
 from numpy.typing import NDArray
+from tables import Tables, add_page_option, shown
 
 from sottovoce.data.tokenizer import train_tokenizer
 from sottovoce.decoding.tokens import Tokenizer
@@ -195,53 +198,77 @@ def main() -> None:
     parser.add_argument("--audio", type=Path, help="a recording of 20 s or more to loop; by default a made-up sound")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "long_stream.jsonl")
     options = parser.parse_args()
+    cells = Cells(options.results)
+    if not options.table:
+        run(options, cells)
+    with shown(__file__, "long_stream", cells, options) as emit:
+        show(cells, 0.1 if options.quick else options.hours, options.threads, emit)
+
+
+def run(options: argparse.Namespace, cells: Cells) -> None:
+    """Measure what is not there."""
     hours, units = (0.1, 96) if options.quick else (options.hours, options.units)
     quarters = 4 if options.quick else max(1, round(4 * hours))
     samples, rate = read_audio(options.audio) if options.audio else (made_up_sound(60, options.seed), RATE)
     model = speaking_model(units, options.seed, samples[: 20 * rate], rate)
     print(f"estimated: {2 * hours * 0.02 + 0.01:.2f} CPU hours; {model.parameters / 1e6:.2f} M parameters")
     print_machine(kernel=choose_kernel().name, kernel_threads=options.threads)
-    cells = Cells(options.results)
     base = {"parameters": model.parameters, "bits": BITS, "kernel_threads": options.threads, "rate": rate}
     base |= {"audio": options.audio.name if options.audio else "made up"}
     for name, method in METHODS.items():
         recognizer = Recognizer(model, num_threads=options.threads, **method)
         config = base | {"method": name, "hours": hours, "quarters": quarters}
-        row = cells.done(config, options.seed)
-        if row is None:
+        if cells.done(config, options.seed) is None:
             begin = time.perf_counter()
             at_first, found = long_stream(recognizer, samples, rate, 3600 * hours, quarters)
             figures = {"first": at_first, "quarters": [dataclasses.asdict(quarter) for quarter in found]}
-            row = cells.record(config, options.seed, figures, time.perf_counter() - begin)
-        print_quarters(name, row["figures"])
+            cells.record(config, options.seed, figures, time.perf_counter() - begin)
         config = base | {"method": name, "streams": 50}
-        row = cells.done(config, options.seed)
-        if row is None:
+        if cells.done(config, options.seed) is None:
             begin = time.perf_counter()
             equal = streams_as_alone(recognizer, samples, rate, 50, options.seed)
-            row = cells.record(config, options.seed, {"equal": equal}, time.perf_counter() - begin)
-        print(f"{name}: {row['figures']['equal']} of 50 parallel streams have the result that they have alone")
+            cells.record(config, options.seed, {"equal": equal}, time.perf_counter() - begin)
 
 
-def print_quarters(name: str, figures: dict[str, Any]) -> None:
-    rows, first = [], figures["first"]
-    for i, q in enumerate(figures["quarters"], start=1):
-        rows.append([
-            i, f"{q['rss'] / 1e6:.1f}", f"{(q['rss'] - first) / 1e6:+.1f}", f"{q['wall'] / q['sound']:.4f}",
-            f"{q['cpu'] / q['sound']:.4f}", q["segments"], q["tokens"],
-        ])  # fmt: skip
-    columns = [
-        "quarter",
-        "memory MB",
-        "since first minute",
-        "real-time factor",
-        "by processor time",
-        "segments",
-        "tokens",
-    ]
-    print_table(f"a stream of {sum(q['sound'] for q in figures['quarters']) / 3600:g} hours, {name}", columns, rows)
+def show(cells: Cells, hours: float, threads: int, emit: Tables) -> None:
+    """A line a quarter, both searches side by side, and the parallel streams of the same model."""
+
+    def alike(config: Mapping[str, Any]) -> tuple[str, int] | None:
+        there = config.get("hours") == hours and config["kernel_threads"] == threads
+        return (config["method"], config["parameters"]) if there else None
+
+    streams = cells.latest(alike)
+    columns, by_quarter = ["quarter hour"], list[list[str]]()
+    for (method, _), rows in streams.items():
+        columns += [f"{method}: MB", "growth", "factor, processor", "factor, wall", "segments", "tokens"]
+        for i, line in enumerate(_quarters(rows[0]["figures"])):
+            if i == len(by_quarter):
+                by_quarter.append([str(i + 1)])
+            by_quarter[i] += line
+    emit("", columns, by_quarter)
+
+    def beside(config: Mapping[str, Any]) -> tuple[str, int] | None:
+        key = config["method"], config["parameters"]
+        return key if "streams" in config and key in streams else None
+
+    for (method, _), rows in cells.latest(beside).items():
+        equal, count = rows[0]["figures"]["equal"], rows[0]["config"]["streams"]
+        emit.text(f"{method}: {equal} of {count} parallel streams have the result that they have alone.")
+
+
+def _quarters(figures: Mapping[str, Any]) -> list[list[str]]:
+    """Memory at the end of each quarter, its growth since the first minute, real-time factors, segments, tokens."""
+    return [
+        [
+            f"{q['rss'] / 1e6:.1f}", f"{(q['rss'] - figures['first']) / 1e6:+.1f}", f"{q['cpu'] / q['sound']:.4f}",
+            f"{q['wall'] / q['sound']:.4f}", str(q["segments"]), str(q["tokens"]),
+        ]
+        for q in figures["quarters"]
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":

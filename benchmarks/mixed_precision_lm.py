@@ -2,7 +2,7 @@
 
     python benchmarks/mixed_precision_lm.py --data DIR [--model lstm --model transformer] [--seeds 3]
         [--split validation|dev] [--plan FILE] [--only TEXT] [--quick] [--work DIR] [--results FILE]
-        [--table] [--markdown]
+        [--table] [--page FILE]
 
 DIR is SwDA as it comes (or prepared). Rows and their settings are those of benchmarks/mixed_precision_lm.yaml, frozen
 before a validation conversation was scored with them; all was chosen on dev, conversations cut from training. Every row
@@ -10,7 +10,8 @@ starts from the float32 model of its seed; rows that train see the same batches 
 Figures are those of the packed file, run with int8 activations: perplexity alone, and mixed with a 4-gram model of the
 same text at the weight that is best on dev. Sizes count everything in the file but the word list; a ratio is to four
 bytes a parameter. Differences are paired, from a bootstrap over conversations and seeds: the upper end is that of the
-one-sided 95 % interval. Finished cells are not run again; ``--table`` only prints them.
+one-sided 95 % interval. Finished cells are not run again; ``--table`` only prints them, ``--page`` puts them into a
+page's region ``PLAN SPLIT``.
 """
 
 import argparse
@@ -22,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, Result, print_machine, print_markdown, print_table
+from cells import Cells, Result, print_machine
 from lm_arms import Model, Plan, Row, cell_config, load_plan, tasks_of, train_base
 from places import Place
+from tables import Tables, add_page_option, shown
 
 from sottovoce.evaluation.bootstrap import relative_perplexity_difference
 from sottovoce.evaluation.noninferiority import Verdict, verdict
@@ -120,7 +122,7 @@ def searches(results: Results, rows: Sequence[Row], epoch: float | None) -> list
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="SwDA; needed unless --table is given")
     parser.add_argument("--model", action="append", help="repeatable; by default all of the plan")
     parser.add_argument("--plan", type=Path, default=HERE / "mixed_precision_lm.yaml")
     parser.add_argument("--split", choices=("validation", "dev"), default="validation")
@@ -129,10 +131,12 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="a row's name, or what rows' names hold; repeatable")
     parser.add_argument("--quick", action="store_true", help="few rows after one epoch: checks the script only")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/mixed_precision_lm"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "mixed_precision_lm.jsonl")
     options = parser.parse_args()
+    if options.data is None and not options.table:
+        parser.error("--data is needed")
     plan = load_plan(options.plan)
     names = options.model or list(plan.models)
     unknown = [name for name in names if name not in plan.models]
@@ -141,14 +145,15 @@ def main() -> None:
     cells = Cells(options.results)
     if not options.table:
         run(plan, names, cells, options)
-    for name in names:
-        show(plan, name, cells, options)
+    with shown(__file__, f"{options.plan.stem} {options.split}", cells, options) as emit:
+        for name in names:
+            show(plan, name, cells, options, emit)
 
 
 def places_of(plan: Plan, name: str, options: argparse.Namespace) -> tuple[Place[Model], ...]:
     work = options.work / "quick" if options.quick else options.work
     seeds = range(1 if options.quick else options.seeds)
-    return tuple(Place(plan.models[name], seed, options.data, work, options.quick) for seed in seeds)
+    return tuple(Place(plan.models[name], seed, options.data or Path(), work, options.quick) for seed in seeds)
 
 
 def rows_of(plan: Plan, name: str, options: argparse.Namespace) -> list[Row]:
@@ -196,11 +201,10 @@ def record(cells: Cells, result: Result | None) -> str:
     return f"{found}, {figures['model_bytes']:,} bytes, {seconds:.0f} s"
 
 
-def show(plan: Plan, name: str, cells: Cells, options: argparse.Namespace) -> None:
+def show(plan: Plan, name: str, cells: Cells, options: argparse.Namespace, emit: Tables) -> None:
     """The tables of what is there for one model."""
     results = Results(cells, places_of(plan, name, options), plan, options.split)
     rows = rows_of(plan, name, options)
-    emit = print_markdown if options.markdown else print_table
     for group, members in groupby(rows, lambda row: row.group):
         lines = table(results, list(members))
         if lines:
@@ -210,7 +214,7 @@ def show(plan: Plan, name: str, cells: Cells, options: argparse.Namespace) -> No
         emit(f"{name}: searches", ["search", "clusters", "widths", "seconds", "of a training epoch"], found)
     missing = [row.name for row in rows if len(results.seeds(row)) < min(row.seeds, len(results.places))]
     if missing:
-        print(f"{name}: still to be measured: {'; '.join(missing)}")
+        emit.text(f"{name}: still to be measured, of some seed: {'; '.join(missing)}.")
 
 
 def _epoch_seconds(results: Results, rows: Sequence[Row]) -> float | None:

@@ -1,23 +1,25 @@
 """What compression costs in training: the step with a scheme over the step without it, on one model in one run.
 
     python benchmarks/qat_step.py [--quick] [--seeds 3] [--threads 1] [--steps 30] [--results FILE]
+        [--table] [--page FILE]
 
 A recognizer of about 5 million parameters trains on random features by turns: a plain step, then a step with each
 scheme in the phase in which it works hardest (the pull at full strength; snapped weights held; the published
 penalty). The turns are shuffled, and the figure is the ratio of medians to the plain step. Finished cells are not run
-again.
+again; ``--table`` only prints them, ``--page`` puts them into a page's region ``qat_step``.
 """
 
 import argparse
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from cells import Cells, print_machine, print_table
+from cells import Cells, print_machine
+from tables import Tables, add_page_option, shown
 
 import sottovoce as sv
 from sottovoce.losses import rnnt_loss_from_logits
@@ -41,6 +43,12 @@ SCHEMES: dict[str, Callable[[], Any]] = {
     "s8bqat finishing": lambda: sv.S8BQAT(start=0.0, full=0.0, finish=0.0),
     "s8bqat published": lambda: sv.S8BQAT.published(),
     "straight-through": lambda: sv.StraightThrough(refit=None),
+}
+
+LABELS = {
+    "s8bqat pull": "S8BQAT, pull on every step",
+    "s8bqat finishing": "S8BQAT, finishing on snapped weights",
+    "s8bqat published": "S8BQAT, published penalty in the loss",
 }
 
 
@@ -94,39 +102,50 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--utterances", type=int, default=16)
     parser.add_argument("--frames", type=int, default=300, help="10 ms frames an utterance")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "qat_step.jsonl")
     options = parser.parse_args()
     seeds, steps = (1, 8) if options.quick else (options.seeds, options.steps)
-    torch.set_num_threads(options.threads)
-    keep_freed_memory()
     parameters = sum(p.numel() for p in Rnnt(ARCHITECTURE).parameters())
-    hours = seeds * (steps + 2) * (1 + len(SCHEMES)) * options.utterances * options.frames * 8e-5 / 3600
-    print(f"estimated: {hours:.2f} CPU hours; {parameters / 1e6:.2f} M parameters")
-    print_machine(torch=torch.__version__, torch_threads=options.threads)
+    config = {
+        "parameters": parameters, "bits": 5, "steps": steps, "threads": options.threads,
+        "utterances": options.utterances, "frames": options.frames, "schemes": list(SCHEMES),
+    }  # fmt: skip
     cells = Cells(options.results)
-    rows = []
-    for seed in range(seeds):
-        config = {
-            "parameters": parameters, "bits": 5, "steps": steps, "threads": options.threads,
-            "utterances": options.utterances, "frames": options.frames, "schemes": list(SCHEMES),
-        }  # fmt: skip
-        row = cells.done(config, seed)
-        if row is None:
+    if not options.table:
+        run(config, range(seeds), cells)
+    with shown(__file__, "qat_step", cells, options) as emit:
+        show([row["figures"] for seed in range(seeds) if (row := cells.done(config, seed))], emit)
+
+
+def run(config: Mapping[str, Any], seeds: Sequence[int], cells: Cells) -> None:
+    """Measure what is not there."""
+    torch.set_num_threads(config["threads"])
+    keep_freed_memory()
+    steps, utterances, frames = (config[name] for name in ("steps", "utterances", "frames"))
+    hours = len(seeds) * (steps + 2) * (1 + len(SCHEMES)) * utterances * frames * 8e-5 / 3600
+    print(f"estimated: {hours:.2f} CPU hours; {config['parameters'] / 1e6:.2f} M parameters")
+    print_machine(torch=torch.__version__, torch_threads=config["threads"])
+    for seed in seeds:
+        if cells.done(config, seed) is None:
             begin = time.perf_counter()
-            figures = measure(seed, steps, options.utterances, options.frames)
-            row = cells.record(config, seed, figures, time.perf_counter() - begin)
-        rows.append(row["figures"])
-        names = list(rows[0])
-        table = [
-            [
-                name,
-                f"{1000 * statistics.median(r[name] for r in rows):.1f}",
-                " ".join(f"{r[name] / r['fp32']:.3f}" for r in rows),
-                f"{statistics.median(r[name] / r['fp32'] for r in rows):.3f}",
-            ]
-            for name in names
+            cells.record(config, seed, measure(seed, steps, utterances, frames), time.perf_counter() - begin)
+
+
+def show(rows: Sequence[Mapping[str, float]], emit: Tables) -> None:
+    """One line a kind of step; ``rows``: seconds of each, of every seed."""
+    lines = [
+        [
+            LABELS.get(name, name),
+            f"{1000 * statistics.median(r[name] for r in rows):.0f}",
+            "" if name == "fp32" else " ".join(f"{r[name] / r['fp32']:.3f}" for r in rows),
+            f"{statistics.median(r[name] / r['fp32'] for r in rows):.3f}",
         ]
-        print_table("training step", ["step", "median ms", "ratio to fp32, each seed", "median ratio"], table)
+        for name in ("fp32", *SCHEMES)
+        if rows
+    ]
+    emit("", ["step", "median ms", "ratio to fp32: seeds", "median ratio"], lines)
 
 
 if __name__ == "__main__":

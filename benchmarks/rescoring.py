@@ -2,7 +2,7 @@
 
     python benchmarks/rescoring.py --data DIR [--recognizer DIR] [--lists speech|confusions] [--split test|dev]
         [--model lstm --model transformer] [--seeds 3] [--ready] [--quick] [--work DIR] [--results FILE]
-        [--table] [--markdown]
+        [--table] [--page FILE]
 
 DIR is SwDA as it comes. The lists: of the corpus swda-synth, as the float32 file of a recognizer's run (trained by its
 recipe where --recognizer names none) hears it; or, for want of speech, what a confusion channel makes of SwDA's text.
@@ -17,7 +17,8 @@ seed; intervals are from a bootstrap over conversations and seeds, that of a WER
 neural model stand beside fp32 too: where what they lose is within a margin, being within it says little. The gain is
 what the fp32 row has fewer errors than the row without a neural model (or the first pass); a row keeps the share of it
 that is its own gain over that of fp32.
-Packed files score through the runtime, with int8 activations. Finished cells are not run again.
+Packed files score through the runtime, with int8 activations. Finished cells are not run again; ``--table`` only prints
+them, ``--page`` puts them into a page's region ``rescoring LISTS SPLIT``.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import rescoring_arms
-from cells import Cells, Result, print_machine, print_markdown, print_table
+from cells import Cells, Result, print_machine
 from lm_arms import Model, ngram_file, train_base
 from mixed_precision_lm import verdict_sentence
 from numpy.typing import NDArray
@@ -54,6 +55,7 @@ from rescoring_arms import (
     load_plan,
     tasks_of,
 )
+from tables import Tables, add_page_option, shown
 
 from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import (
@@ -212,7 +214,7 @@ def _interval(ends: tuple[float, ...]) -> str:
     return "[" + ", ".join(f"{x:.2f}" if math.isfinite(x) else ("∞" if x > 0 else "-∞") for x in ends) + "]"
 
 
-def show(results: Results, model: str, emit: Any) -> None:
+def show(results: Results, model: str, emit: Tables) -> None:
     first = results.without(FIRST)
     if first is None:
         return
@@ -221,7 +223,7 @@ def show(results: Results, model: str, emit: Any) -> None:
     if len(lines) > 2 or results.mixing == TUNED:
         emit(f"{model}, {title(results.lists)}: {MIXINGS[results.mixing]}", COLUMNS, lines)
     if missing:
-        print(f"{model}, {results.mixing}: still to be measured, of some seed: {'; '.join(missing)}")
+        emit.text(f"{model}, {results.mixing}: still to be measured, of some seed: {'; '.join(missing)}.")
 
 
 def title(lists: Lists) -> str:
@@ -231,24 +233,27 @@ def title(lists: Lists) -> str:
     return f"{what}, {lists.split}" + (" (weights were found on these same lists)" if lists.split == "dev" else "")
 
 
-def describe(results: Results) -> None:
+def describe(results: Results, emit: Tables) -> None:
     """What the lists are."""
     first = results.without(FIRST)
     if first is None:
-        print("no lists yet")
+        emit.text("no lists yet")
         return
     words, dev = sum(first["words_each"]), first["dev"]
     oracle = 100 * first["oracle_errors"] / words
-    print(f"{len(first['words_each']):,} lists of {words:,} words; best entries {oracle:.2f} % WER", end="; ")
-    print(f"dev: {dev['errors']} errors in the first pass, {dev['oracle_errors']} in the best entries")
+    emit.text(
+        f"{len(first['words_each']):,} lists of {words:,} words; best entries {oracle:.2f} % WER; "
+        f"dev: {dev['errors']} errors in the first pass, {dev['oracle_errors']} in the best entries"
+    )
     if "recognizer" in first:
-        file, settings = first["recognizer"], dict(results.lists.settings)
-        print(f"recognizer: {file['average_bits']:g} bits, {file['file_bytes']:,} bytes; settings {settings}")
+        file, config = first["recognizer"], results.lists.config
+        settings = ", ".join(f"{name} {value}" for name, value in config.items() if name not in ("lists", "split"))
+        emit.text(f"recognizer: {file['average_bits']:g} bits, {file['file_bytes']:,} bytes; {settings}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="SwDA, as 'sottovoce train' takes it")
+    parser.add_argument("--data", type=Path, help="SwDA, as 'sottovoce train' takes it; needed unless --table is given")
     parser.add_argument(
         "--recognizer", type=Path, help="a finished run of recipes/swda-synth.yaml; else one is trained"
     )
@@ -260,12 +265,16 @@ def main() -> None:
     parser.add_argument("--ready", action="store_true", help="train no language model: only rows whose files are there")
     parser.add_argument("--quick", action="store_true", help="few rows on a few dev utterances: checks the script only")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/mixed_precision_lm"), help="language models lie here")
     parser.add_argument("--out", type=Path, default=Path("runs/rescoring"), help="lists and hypotheses go here")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--results", type=Path, default=HERE / "results" / "rescoring.jsonl")
     options = parser.parse_args()
+    if options.data is None:
+        if not options.table:
+            parser.error("--data is needed")
+        options.data = Path()
     plan = load_plan(options.plan)
     names = options.model or (list(plan.models)[:1] if options.quick else list(plan.models))
     unknown = [name for name in names if name not in plan.models]
@@ -278,11 +287,11 @@ def main() -> None:
     cells = Cells(options.results)
     if not options.table:
         run(cells, cells_of(lists, plan, places), plan, options)
-    emit = print_markdown if options.markdown else print_table
     found = [Results(cells, lists, plan, some, mixing) for some in places.values() for mixing in MIXINGS]
-    describe(found[0])
-    for results in found:
-        show(results, results.places[0].source.name, emit)
+    with shown(__file__, f"rescoring {options.lists} {options.split}", cells, options) as emit:
+        describe(found[0], emit)
+        for results in found:
+            show(results, results.places[0].source.name, emit)
 
 
 def places_of(plan: Plan, name: str, options: argparse.Namespace) -> tuple[Place[Model], ...]:

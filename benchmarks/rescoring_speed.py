@@ -1,6 +1,7 @@
 """Rescoring n-best lists with a 2-bit LSTM language model, beside the same network in fp32 PyTorch, on this processor.
 
     python benchmarks/rescoring_speed.py --data DIR [--quick] [--threads 1 2] [--results FILE]
+    python benchmarks/rescoring_speed.py --table [--page FILE]
 
 The model: one LSTM layer of 256 over an embedding of 256, 9,682 words (recipes/swda.words), random weights, rounded to
 2 bits and packed as training does it. The lists: utterances of SwDA's validation conversations, in DIR, each with 19
@@ -11,7 +12,8 @@ PyTorch is at its best here: inference mode, sentences of similar length togethe
 layer, the fastest of several batch sizes, padded and packed. Once each sentence is read alone by all, and once all read
 a beginning that entries share but once. Before anything is timed, the packed scorer is compared with the NumPy
 definition bit for bit, with and without shared beginnings, and PyTorch's ways with one another and with the scorer's
-float arithmetic. Finished cells are not run again.
+float arithmetic. Finished cells are not run again; ``--table`` only prints those of
+``--lists`` lists that were measured last, ``--page`` puts them into a page's region ``rescoring_speed``.
 """
 
 import argparse
@@ -28,8 +30,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import Cells, print_machine, print_table
+from cells import Cells, print_machine
 from numpy.typing import NDArray
+from tables import Tables, add_page_option, print_table, shown
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -64,26 +67,35 @@ OURS, FROM_WORDS = "packed", "packed, from words as rescore does"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="SwDA, as 'sottovoce train' takes it")
+    parser.add_argument("--data", type=Path, help="SwDA, as 'sottovoce train' takes it; needed unless --table is given")
     parser.add_argument("--quick", action="store_true", help="100 lists, one thread, three rounds")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--lists", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "rescoring_speed.jsonl")
+    options = parser.parse_args()
+    if options.data is None and not options.table:
+        parser.error("--data is needed")
+    cells = Cells(options.results)
     try:
-        run(parser.parse_args())
+        if not options.table:
+            run(options, cells)
     except SottovoceError as error:
         raise SystemExit(f"error: {error}") from error
+    if options.table or options.page:
+        with shown(__file__, "rescoring_speed", cells, options) as emit:
+            summary(cells, options.lists, emit)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, cells: Cells) -> None:
     threads = [1] if options.quick else options.threads
     count, rounds = (100, 3) if options.quick else (options.lists, options.rounds)
     words = WordList(read_word_list(WORDS))
     lists = make_lists(utterances(options.data), words, count, options.seed)
     configs = [cell_config(lists, rounds, n) for n in threads]
-    cells = Cells(options.results)
     missing = [config for config in configs if cells.done(config, options.seed) is None]
     print(f"{len(missing)} of {len(configs)} cells to run, about {estimated_hours(missing):.3f} CPU hours")
     print_machine(torch=version("torch"))
@@ -360,6 +372,25 @@ def ratios(row: Mapping[str, Any]) -> dict[str, float]:
         for how in HOW
         if how in name and not name.startswith("PyTorch")
     }
+
+
+def summary(cells: Cells, lists: int, emit: Tables) -> None:
+    """A line for each number of threads and way of reading beginnings: words a second, and beside PyTorch."""
+    lines = []
+    found = cells.latest(lambda c: (c["kernel"], c["threads"]) if c["lists"] == lists else None)
+    for (kernel, threads), rows in sorted(found.items()):
+        for how in HOW:
+            lines.append([kernel, str(threads), how, *_speeds(rows[0], how)])
+    ours = ["packed, words a second", "from words", "PyTorch", "packed / PyTorch", "from words / PyTorch"]
+    emit("", ["kernels", "threads", "beginnings", *ours], lines)
+
+
+def _speeds(row: Mapping[str, Any], how: str) -> list[str]:
+    seconds, faster = medians(row), ratios(row)
+    theirs = next(name for name in seconds if name.startswith("PyTorch") and how in name)
+    ours = [f"{OURS}, {how}", f"{FROM_WORDS}, {how}"]
+    speeds = [f"{row['config']['words'] / seconds[name]:,.0f}" if name in seconds else "" for name in [*ours, theirs]]
+    return [*speeds, *(f"{faster[name]:.2f}" if name in faster else "" for name in ours)]
 
 
 def show(row: Mapping[str, Any]) -> None:

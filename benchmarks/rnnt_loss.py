@@ -1,11 +1,12 @@
 """The RNN-T loss beside a plain loop over cells and, where it loads, torchaudio's: time, peak memory, gradient error.
 
-    python benchmarks/rnnt_loss.py [--quick] [--seeds 3] [--threads 1] [--results FILE]
+    python benchmarks/rnnt_loss.py [--quick] [--seeds 3] [--threads 1] [--results FILE] [--table] [--page FILE]
 
 One cell is one shape and one seed: all losses in one process by turns, forward and backward, so that the ratios compare
 like with like. Peak memory is measured apart, in a fresh process for each loss: how far one forward and backward pass
 raises the process's peak above what it held with the logits in place. The gradient error is the largest difference
-from the plain loop in float64. Finished cells are not run again.
+from the plain loop in float64. Finished cells are not run again; ``--table`` only prints those that were measured last
+of each shape, medians of seeds, and ``--page`` puts them into a page's region ``rnnt_loss``.
 """
 
 import argparse
@@ -20,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import Cells, print_machine, print_table
+from cells import Cells, print_machine
+from tables import Tables, add_page_option, print_table, shown
 from torch import Tensor
 
 from sottovoce.losses import rnnt_loss_from_logits
@@ -35,6 +37,7 @@ SHAPES = (  # N, T, U, V, type
     (8, 150, 30, 500, "float32"),
     (16, 90, 20, 29, "bfloat16"),
 )
+LABELS = {"ours": "ours", "ours, overwriting": "ours in place", "plain loop": "plain loop", "torchaudio": "torchaudio"}
 QUICK_SHAPES = ((4, 40, 8, 96, "float32"), (4, 40, 8, 96, "bfloat16"))
 PLAIN_SECONDS_PER_CELL = 1.2e-4  # forward and backward of one (t, u) of the plain loop, batched over utterances
 PROCESS_SECONDS = 5.0  # start a process and import PyTorch
@@ -213,11 +216,51 @@ def show(rows: Sequence[Mapping[str, Any]]) -> None:
     print_table("RNN-T loss, forward and backward", columns, lines)
 
 
+def summary(cells: Cells, threads: int, emit: Tables) -> None:
+    """A line a shape: medians of its seeds, times of other losses beside ours, peaks beside the logits' bytes."""
+    found = cells.latest(lambda config: tuple(config["shape"]) if config["threads"] == threads else None)
+    shapes = {shape: [row["figures"] for row in found[shape]] for shape in SHAPES if shape in found}
+    present = {name for rows in shapes.values() for row in rows for name in row}
+    names = [name for name in LABELS if name in present]
+    others = [name for name in names if not name.startswith("ours")]
+    labels = [LABELS[name] for name in names]
+    columns = ["N, T, U, V", *(f"{label}, ms" for label in labels), *(f"{LABELS[name]} / ours" for name in others)]
+    columns += [f"peak / logits: {', '.join(labels)}", f"gradient error: {', '.join(labels)}"]
+    emit("", columns, [_medians(shape, rows, names, others) for shape, rows in shapes.items()])
+
+
+def _medians(
+    shape: Sequence[Any], rows: Sequence[Mapping[str, Any]], names: Sequence[str], others: Sequence[str]
+) -> list[str]:
+    n, t, u, v, dtype = shape
+    logits = n * t * (u + 1) * v * getattr(torch, dtype).itemsize
+
+    def median(name: str, key: str) -> float | None:
+        values = [row[name][key] for row in rows if name in row]
+        return statistics.median(values) if values else None
+
+    def all_of(key: str, form: Callable[[float], str]) -> list[str]:
+        return ["" if (found := median(name, key)) is None else form(found) for name in names]
+
+    ratios = [_two_digits(found) if (found := median(name, "ratio_to_ours")) else "" for name in others]
+    peaks = ", ".join(all_of("peak_bytes", lambda x: _two_digits(x / logits)))
+    errors = ", ".join(all_of("largest_gradient_error", lambda x: f"{x:.0e}".replace("e-0", "e-")))
+    label = f"{n}, {t}, {u}, {v}" + ("" if dtype == "float32" else f", {dtype}")
+    return [label, *all_of("milliseconds", _two_digits), *ratios, peaks, errors]
+
+
+def _two_digits(x: float) -> str:
+    """At least two: 0.79, 5.0, 21, 448."""
+    return f"{x:.2f}" if x < 1 else f"{x:.1f}" if x < 10 else f"{x:.0f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help="two small shapes, three repeats, one seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "rnnt_loss.jsonl")
     parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -226,12 +269,16 @@ def main() -> None:
         torch.set_num_threads(request["threads"])
         print(peak_of(request["name"], request["shape"], request["seed"]))
         return
-    torch.set_num_threads(options.threads)
-    run(options)
+    cells = Cells(options.results)
+    if not options.table:
+        torch.set_num_threads(options.threads)
+        run(options, cells)
+    with shown(__file__, "rnnt_loss", cells, options) as emit:
+        summary(cells, options.threads, emit)
 
 
-def run(options: argparse.Namespace) -> None:
-    cells, candidates = Cells(options.results), losses(with_torchaudio=True)
+def run(options: argparse.Namespace, cells: Cells) -> None:
+    candidates = losses(with_torchaudio=True)
     seeds = range(1 if options.quick else options.seeds)
     wanted = [(config, seed) for config in configurations(options.quick, options.threads, candidates) for seed in seeds]
     missing = [config for config, seed in wanted if cells.done(config, seed) is None]

@@ -1,15 +1,18 @@
 """What low bits cost a streaming RNN-T, and which method keeps it: every arm forks from one snapshot.
 
-    python benchmarks/s8bqat_rnnt.py --data fsdd:DIR --data an4:DIR --data synth [--start snapshot|converged]
-        [--seeds 3] [--split test|dev] [--plan FILE] [--quick] [--work DIR] [--results FILE] [--table]
+    python benchmarks/s8bqat_rnnt.py --data an4:DIR --data synth --data fsdd:DIR [--start snapshot|converged]
+        [--seeds 3] [--split test|dev] [--plan FILE] [--quick] [--work DIR] [--results FILE] [--table] [--page FILE]
 
 Arms and their settings are those of benchmarks/s8bqat_rnnt.yaml, frozen before a test set was scored. ``snapshot``: all
 arms fork at a quarter of the 32-bit schedule and train the rest of it with the same batches, rates and steps.
 ``converged``: they fork from the finished model and train the recipe's compression phase, the control too. Arms that
 the plan calls headline run on all seeds, the others on seed 0. Scores are those of packed files run with int8
-activations. WERs are means over seeds, with the difference from the control on the same seeds and their number.
-Verdicts pool seeds, folds and corpora: errors are averaged over seeds, speakers and seeds are drawn; those on real
-speech leave out the folds that something was chosen on. Finished cells are not run again; ``--table`` only prints them.
+activations. Corpora with a test set stand in one table; each that is prepared in folds has a table of its own, with
+the WER of each fold. WERs are those of the seeds in their order, a dash for one that is missing. Verdicts pool seeds,
+folds and corpora: errors are averaged over seeds, speakers and seeds are drawn; beside the folds stands that on real
+speech, without the folds that something was chosen on. p is MAPSSWE's against the control, of seed 0. Finished cells
+are not run again; ``--table`` only prints them (of all corpora of the plan, unless ``--data`` names some), ``--page``
+puts them into a page's region ``PLAN START SPLIT``.
 """
 
 import argparse
@@ -21,8 +24,9 @@ from typing import Any
 
 import numpy as np
 from arms import Corpus, arm_of, cell_config, load_plan, place_of, tasks_of, train_base
-from cells import Cells, Result, print_machine, print_table
+from cells import Cells, Result, print_machine
 from places import Place
+from tables import Tables, add_page_option, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference, cluster_ids, relative_difference
 from sottovoce.evaluation.noninferiority import Verdict, holm, verdict, wer_margin
@@ -96,39 +100,52 @@ class Results:
         return None if found is None else (verdict(found[0], wer_margin(arm.bits)), found[1])
 
 
-def table(results: Results, corpora: list[Corpus], arms: list[Arm], real: list[Corpus]) -> list[list[str]]:
-    """One line an arm: WER on each corpus (mean and deviation over seeds), size, and the verdicts."""
+def table(results: Results, corpora: Sequence[Corpus], arms: Sequence[Arm]) -> list[list[str]]:
+    """One line an arm: WER of each seed on each corpus, size, the pooled verdict, and p over the table."""
     adjusted = corrected(results, corpora, arms)
-    lines = []
-    for arm in arms:
-        line = [arm.system, str(arm.bits)]
-        for corpus in corpora:
-            line.append(_wers(results, corpus, arm))
-        line.append(_ratio(results, corpora, arm))
-        for group in (corpora, real):
-            judged = results.judged(group, arm) if arm.name != CONTROL and group else None
-            line.append(_sentence(judged))
-        line.append("" if arm.name not in adjusted else f"{adjusted[arm.name]:.3f}")
-        lines.append(line)
-    return lines
+    return [
+        [
+            arm.system,
+            str(arm.bits),
+            *(_wers(results, corpus, arm) for corpus in corpora),
+            _ratio(results, corpora, arm),
+            *_verdict(results, corpora, arm),
+            f"{adjusted[arm.name]:.3f}" if arm.name in adjusted else "",
+        ]
+        for arm in _there(results, corpora, arms)
+    ]
+
+
+def by_fold(results: Results, corpus: Corpus, arms: Sequence[Arm], real: Sequence[Corpus]) -> list[list[str]]:
+    """One line an arm: WER of each seed on each fold, and the pooled verdict on ``real``."""
+    return [
+        [
+            arm.system,
+            str(arm.bits),
+            *(_wers(results, replace(corpus, folds=(fold,)), arm) for fold in corpus.folds),
+            *_verdict(results, real, arm),
+        ]
+        for arm in _there(results, [corpus], arms)
+    ]
+
+
+def _there(results: Results, corpora: Sequence[Corpus], arms: Sequence[Arm]) -> list[Arm]:
+    """The arms that have a figure on some fold."""
+    single = [replace(corpus, folds=(fold,)) for corpus in corpora for fold in corpus.folds]
+    return [arm for arm in arms if any(results.seeds([one], arm) for one in single)]
 
 
 def _wers(results: Results, corpus: Corpus, arm: Arm) -> str:
-    """Mean over seeds with the difference from the control on the same seeds; deviation over seeds for the control."""
+    """Of all seeds up to the last that is there."""
     seeds = results.seeds([corpus], arm)
-    if not seeds:
-        return ""
-    control, wers = ([results.wer(corpus, seed, one) for seed in seeds] for one in (FP32, arm))
-    mean = statistics.mean(wers)
-    if arm.name == CONTROL:
-        return f"{mean:.2f}" + (f" ± {statistics.stdev(wers):.2f}" if len(wers) > 1 else "")
-    return f"{mean:.2f} ({100 * (mean / statistics.mean(control) - 1):+.1f} %, {len(seeds)})"
+    found = [f"{results.wer(corpus, s, arm):.2f}" if s in seeds else "-" for s in range(max(seeds, default=-1) + 1)]
+    return " ".join(found)
 
 
-def losses(results: Results, corpora: list[Corpus], arms: list[Arm]) -> list[list[str]]:
+def losses(results: Results, corpora: Sequence[Corpus], arms: Sequence[Arm]) -> list[list[str]]:
     """RNN-T loss of each arm, nats a token with float activations: mean over folds, mean and deviation over seeds."""
     lines = []
-    for arm in arms:
+    for arm in _there(results, corpora, arms):
         line = [arm.system, str(arm.bits)]
         for corpus in corpora:
             found = [
@@ -143,7 +160,7 @@ def losses(results: Results, corpora: list[Corpus], arms: list[Arm]) -> list[lis
     return lines
 
 
-def _ratio(results: Results, corpora: list[Corpus], arm: Arm) -> str:
+def _ratio(results: Results, corpora: Sequence[Corpus], arm: Arm) -> str:
     for corpus in corpora:
         figures = results.figures(corpus, corpus.folds[0], 0, arm)
         if figures:
@@ -151,17 +168,21 @@ def _ratio(results: Results, corpora: list[Corpus], arm: Arm) -> str:
     return ""
 
 
-def _sentence(judged: tuple[Verdict, int] | None) -> str:
+def _verdict(results: Results, corpora: Sequence[Corpus], arm: Arm) -> list[str]:
+    """The pooled difference from the control, with its upper end, the margin and seeds; and the verdict."""
+    if arm.name == CONTROL:
+        return ["", "reference"]
+    judged = results.judged(corpora, arm) if corpora else None
     if judged is None:
-        return ""
+        return ["", ""]
     found, seeds = judged
-    return (
-        f"{found.kind} ({100 * found.relative_difference:+.1f} %, upper {100 * found.upper:+.1f} %, "
-        f"sees {100 * found.smallest_detectable:.1f} %, {seeds} seed{'s' * (seeds > 1)})"
-    )
+    difference, upper, margin = (100 * x for x in (found.relative_difference, found.upper, found.margin))
+    return [f"{difference:+.1f} %, {upper:+.1f} %, {margin:.0f} %, {seeds}", found.kind]
 
 
-def corrected(results: Results, corpora: list[Corpus], arms: list[Arm], key: str = "mapsswe_p") -> dict[str, float]:
+def corrected(
+    results: Results, corpora: Sequence[Corpus], arms: Sequence[Arm], key: str = "mapsswe_p"
+) -> dict[str, float]:
     """MAPSSWE's p of seed 0, the smallest over folds and corpora times their number, corrected over the table."""
     found: dict[str, float] = {}
     for arm in arms:
@@ -174,6 +195,27 @@ def corrected(results: Results, corpora: list[Corpus], arms: list[Arm], key: str
         if values:
             found[arm.name] = min(1.0, min(values) * len(values))
     return dict(zip(found, holm(list(found.values())).tolist(), strict=True))
+
+
+def missing(results: Results, corpora: Sequence[Corpus], arms: Sequence[Arm], headline: Sequence[Arm]) -> list[str]:
+    """What is still to be measured, headline arms of all seeds, the others of seed 0; places that lack the same stand
+    together."""
+    lacking: dict[str, dict[str, list[str]]] = {}
+    for place in (place for corpus in corpora for place in results.places if place.source == corpus):
+        due = [arm for arm in arms if place.seed == 0 or arm in headline]
+        left = [a for a in due if results.figures(place.source, place.fold, place.seed, a) is None]
+        bits: dict[str, list[str]] = {}
+        for arm in left:
+            bits.setdefault(arm.system, []).append(str(arm.bits))
+        names = ", ".join(f"{system} ({'/'.join(widths)})" for system, widths in bits.items())
+        if left:
+            where = lacking.setdefault("all" if len(left) == len(due) else names, {})
+            where.setdefault(" ".join(filter(None, (place.source.name, place.fold))), []).append(str(place.seed))
+    found = []
+    for names, where in lacking.items():
+        places = [f"{place} seed {'/'.join(seeds)}" for place, seeds in where.items()]
+        found.append(f"{', '.join(places)}: {names}")
+    return found
 
 
 def arms_of(plan: dict[str, Any]) -> tuple[list[Arm], list[Arm]]:
@@ -191,7 +233,7 @@ def arms_of(plan: dict[str, Any]) -> tuple[list[Arm], list[Arm]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help="NAME, or NAME:DIR; repeatable")
+    parser.add_argument("--data", action="append", help="NAME, or NAME:DIR; repeatable")
     parser.add_argument("--start", choices=("snapshot", "converged"), default="snapshot")
     parser.add_argument("--plan", type=Path, default=HERE / "s8bqat_rnnt.yaml")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
@@ -199,9 +241,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one fold and seed, two epochs: checks the script only")
     parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
     options = parser.parse_args()
+    if not (options.data or options.table):
+        parser.error("--data is needed")
     corpora, plan = load_plan(options.plan, options.data)
     if options.quick:
         corpora = [replace(corpora[0], folds=corpora[0].folds[:1])]
@@ -218,7 +263,9 @@ def main() -> None:
     results = Results(cells, places, options.split)
     if not options.table:
         run(places, arms, headline, cells, options)
-    show(results, corpora, arms, plan, options)
+    region = f"{options.plan.stem} {options.start} {options.split}"
+    with shown(__file__, region, cells, options) as emit:
+        show(results, corpora, arms, headline, plan, emit)
 
 
 def run(
@@ -257,25 +304,44 @@ def _untouched(corpus: Corpus, plan: dict[str, Any]) -> Corpus:
 
 
 def show(
-    results: Results, corpora: list[Corpus], arms: list[Arm], plan: dict[str, Any], options: argparse.Namespace
+    results: Results,
+    corpora: Sequence[Corpus],
+    arms: Sequence[Arm],
+    headline: Sequence[Arm],
+    plan: dict[str, Any],
+    emit: Tables,
 ) -> None:
-    """The table of what is there, and what the blank penalty gives the control."""
-    spoken = [_untouched(corpus, plan) for corpus in corpora if corpus.name in plan.get("real", [])]
-    columns = ["system", "bits", *(f"{c.name}: WER %" for c in corpora), "times smaller"]
-    columns += ["all corpora", "real speech, untouched", "p (seed 0, Holm)"]
-    title = f"{options.start}, {options.split}"
-    print_table(title, columns, table(results, corpora, arms, spoken))
-    print_table(
-        f"{title}: nats a token", ["system", "bits", *(c.name for c in corpora)], losses(results, corpora, arms)
-    )
-    for corpus in corpora:
-        for fold in corpus.folds:
-            for seed in results.seeds([corpus], FP32):
-                figures = results.figures(corpus, fold, seed, FP32) or {}
-                plain = figures["without_blank_penalty"]
-                counts = ", ".join(f"{plain[key]} {key}" for key in ("substitutions", "insertions", "deletions"))
-                place = f"{corpus.name}{' ' + fold if fold else ''}, seed {seed}"
-                print(f"{place}: fp32 {figures['wer']:.2f} %, without blank penalty {plain['wer']:.2f} % ({counts})")
+    """The tables of what is there, what the blank penalty gives the control, and what is still to be measured."""
+    whole, folded = ([c for c in corpora if (len(c.folds) > 1) == several] for several in (False, True))
+    pooled = "difference, upper end, margin, seeds"
+    if _there(results, whole, arms):
+        columns = ["system", "bits", *(f"{c.name}: WER % of seeds" for c in whole), "times smaller"]
+        emit("", [*columns, pooled, "verdict", "p (Holm)"], table(results, whole, arms))
+    real = [_untouched(corpus, plan) for corpus in corpora if corpus.name in plan.get("real", [])]
+    for corpus in folded:
+        if _there(results, [corpus], arms):
+            names = ", ".join(" ".join([c.name, *filter(None, c.folds)]) for c in real)
+            title = f"{corpus.name}, WER % of seeds with each fold left out; the verdict is on {names}"
+            emit(title, ["system", "bits", *corpus.folds, pooled, "verdict"], by_fold(results, corpus, arms, real))
+    measured = [corpus for corpus in corpora if _there(results, [corpus], arms)]
+    if measured and results.split == "dev":  # what choices are made by
+        emit("Nats a token", ["system", "bits", *(c.name for c in measured)], losses(results, measured, arms))
+    if sentence := without_blank_penalty(results, corpora):
+        emit.text(sentence)
+    if left := missing(results, corpora, arms, headline):
+        emit.text(f"Still to be measured: {'; '.join(left)}.")
+
+
+def without_blank_penalty(results: Results, corpora: Sequence[Corpus]) -> str:
+    """What the penalty gives the control, where there is one."""
+    found = []
+    for place in (place for corpus in corpora for place in results.places if place.source == corpus):
+        figures = results.figures(place.source, place.fold, place.seed, FP32)
+        plain = {} if figures is None else figures["without_blank_penalty"]
+        if figures is not None and plain["wer"] != figures["wer"]:
+            counts = ", ".join(f"{plain[key]} {key}" for key in ("substitutions", "insertions", "deletions"))
+            found.append(f"{place.name} {plain['wer']:.2f} % ({counts})")
+    return f"fp32 without blank penalty: {'; '.join(found)}." if found else ""
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 import yaml
-from cells import Cells, config_hash, print_machine, print_table
+from cells import Cells, config_hash, print_machine
+from tables import print_table
 
 from sottovoce.training.config import LmRecipe, load_recipe
 from sottovoce.training.lm_task import LmTask

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import Cells, print_machine, print_table
+from cells import Cells, print_machine
+from tables import print_table
 
 from sottovoce.search import sensitivity
 from sottovoce.search.allocation import Budget, allocate

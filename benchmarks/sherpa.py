@@ -2,6 +2,7 @@
 
     python benchmarks/sherpa.py --corpus DIR --work DIR [--predictor window|stateful] [--quick] [--json FILE]
         [--results FILE]
+    python benchmarks/sherpa.py --table [--page FILE]
 
 DIR is FSDD as it comes, and a folder to keep data, run and exports in. The recipe fsdd-sherpa is trained (a few CPU
 minutes; the 32-bit model) and compressed to 4 bits by S8BQAT; each file is exported in every form of weights, as the
@@ -13,7 +14,8 @@ ends with an error. One case is beyond 64 tokens, all strings as one recording: 
 predictor, and tokens may differ from the place named on.
 
 Time is the processor's, over the sound's (features and search included, loading not); memory is the peak over that of
-the process before it loaded the model. Finished cells are not run again.
+the process before it loaded the model. Finished cells are not run again; ``--table`` only prints what was measured
+last, ``--page`` puts it into a page's region ``sherpa``.
 """
 
 import argparse
@@ -28,7 +30,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from cells import Cells, print_machine, print_table
+from cells import Cells, print_machine
+from tables import Tables, add_page_option, shown
 
 from sottovoce.data.prepare import prepare
 from sottovoce.data.prepared import load_cuts
@@ -51,6 +54,7 @@ EXACT = ("codes", "float")
 BITS = (32, 4)
 OURS = ("float", "int8")
 NEMO = ("features.style=nemo", "features.low_hz=0", "features.high_hz=0")
+REFERENCE = "ours, float"
 
 
 def main() -> None:
@@ -60,21 +64,28 @@ def main() -> None:
     parser.add_argument("--predictor", choices=PREDICTORS, default="window")
     parser.add_argument("--quick", action="store_true", help="half of the training, a few strings")
     parser.add_argument("--json", type=Path, help="write the cell to this file")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "sherpa.jsonl")
     parser.add_argument("--ours", type=Path, help=argparse.SUPPRESS)  # how it calls itself
     options = parser.parse_args()
     if options.ours is not None:
         print(json.dumps(transcribe_ours(json.loads(options.ours.read_text(encoding="utf-8")))))
         return
+    cells = Cells(options.results)
+    if options.table:
+        with shown(__file__, "sherpa", cells, options) as emit:
+            overview(cells, False, emit)
+        return
     if options.corpus is None or options.work is None:
         parser.error("--corpus and --work are needed")
     try:
-        run(options)
+        run(options, cells)
     except SottovoceError as error:
         raise SystemExit(f"error: {error}") from error
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, cells: Cells) -> None:
     from importlib.metadata import version
 
     overrides = [*(NEMO if options.predictor == "stateful" else ()), *(["phase.epochs=5"] if options.quick else [])]
@@ -85,7 +96,6 @@ def run(options: argparse.Namespace) -> None:
     }  # fmt: skip
     if options.predictor == "stateful":
         config = {**config, "predictor": options.predictor, "window": None}
-    cells = Cells(options.results)
     row = cells.done(config, recipe.seed)
     print(f"{int(row is None)} of 1 cells to run, about {0.05 if options.quick else 0.12} CPU hours")
     print_machine(**{"sherpa-onnx": version("sherpa-onnx")})
@@ -93,7 +103,8 @@ def run(options: argparse.Namespace) -> None:
         start = time.perf_counter()
         figures = measure(options, recipe, config["strings"])
         row = cells.record(config, recipe.seed, figures, time.perf_counter() - start)
-    show(row["figures"], options.predictor)
+    with shown(__file__, "sherpa", cells, options) as emit:
+        overview(cells, bool(options.quick), emit)
     if options.json:
         options.json.write_text(json.dumps(row, indent=2) + "\n", encoding="utf-8")
 
@@ -249,25 +260,35 @@ def transcribe_ours(request: dict[str, Any]) -> dict[str, Any]:
     return {"results": results, **cost}
 
 
-def show(figures: dict[str, Any], predictor: str) -> None:
+def overview(cells: Cells, quick: bool, emit: Tables) -> None:
+    """What was measured last with each kind of predictor."""
+    found = cells.latest(lambda c: c.get("predictor", "window") if (c["strings"] is not None) == quick else None)
+    for predictor, rows in found.items():
+        show(rows[0]["figures"], predictor, emit)
+
+
+def show(figures: dict[str, Any], predictor: str, emit: Tables) -> None:
     size, sound = f"{figures['parameters'] / 1e6:.2f} million parameters", f"{figures['sound_s']:.0f} s with silence"
-    print(f"{size}; {figures['strings']} strings, {figures['words']} words, {sound}")
-    columns = ("system", "bits", "file kB", "equal strings", "WER %", "beyond 64 tokens", "RTF", "load ms", "added MB")
+    columns = ("system", "bits", "file kB", "equal strings", "WER %", "as one", "factor", "load ms", "added MB")
     lines = []
     for row in figures["systems"]:
         parted = row["long_differs_at"]
+        as_one = "equal" if parted is None else f"parts at {parted}"
+        if row["system"] == REFERENCE:
+            as_one = f"{row['long_tokens']} tokens"
         lines.append([
             row["system"],
             row["bits"],
             f"{row['file_bytes'] / 1e3:.0f}",
-            f"{row['equal']} of {figures['strings']}",
+            row["equal"],
             f"{row['wer']:.1f}",
-            f"as ours, {row['long_tokens']}" if parted is None else f"parts at {parted} of {row['long_tokens']}",
+            as_one,
             f"{row['real_time_factor']:.4f}",
             f"{row['load_ms']:.0f}",
             f"{row['added_bytes'] / 1e6:.0f}",
         ])  # fmt: skip
-    print_table(f"stock sherpa-onnx beside ours, one thread, {predictor} predictor", columns, lines)
+    title = f"{predictor} predictor: {size}, {figures['strings']} strings, {figures['words']} words, {sound}"
+    emit(title, columns, lines)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """One step of a streaming RNN-T at every width, beside PyTorch and ONNX Runtime in int8, on this processor.
 
     python benchmarks/streaming_step.py [--quick] [--threads 1 2] [--kernel PATH] [--json FILE] [--results FILE]
+    python benchmarks/streaming_step.py --table [--page FILE]
 
 The network: five LSTM-1024 layers over four stacked frames of 80 features, a predictor of two LSTM-1024 layers, a
 joiner of 640, a vocabulary of 2,500; random weights, in real packed files. A step is one encoder frame, one joiner and
@@ -10,7 +11,9 @@ hot, each alone in its loop, loops repeated in rounds. Ratios are of medians, to
 --kernel (or SOTTOVOCE_KERNEL) that path is measured, and ratios are to its own 8 bits. Before anything is timed, every
 width is compared with the NumPy definition bit for bit, and every peer with the float network.
 
-Instructions a weight are counted by benchmarks/instructions.py. Finished cells are not run again.
+Instructions a weight are counted by benchmarks/instructions.py. Finished cells are not run again;
+``--table`` only prints those of all widths that were measured last, ``--page`` puts them into a page's region
+``streaming_step``: ratios with their limits in brackets, milliseconds, and ratios of paths that were asked for.
 """
 
 import argparse
@@ -22,8 +25,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from cells import Cells, print_machine, print_table
+from cells import Cells, Row, print_machine
 from instructions import count_instructions
+from tables import Tables, add_page_option, print_table, shown
 
 from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bench import read_bandwidth
@@ -48,6 +52,7 @@ ARCHITECTURE = RnntArchitecture(
     predictor_units=1024,
     joiner_units=640,
 )
+SETTINGS = ("interleaved", "hot")
 LIMITS = {
     "interleaved": {8: 1.05, 5: 0.72, 4: 0.58, 3: 0.48, 2: 0.36},
     "hot": {5: 0.60, 4: 0.42, 3: 0.42, 2: 0.30},
@@ -67,21 +72,28 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kernel", default="", help="a path of the kernels; by default SOTTOVOCE_KERNEL or the best")
     parser.add_argument("--json", type=Path, help="write the ratios, and all figures, to this file")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    add_page_option(parser)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "streaming_step.jsonl")
+    options = parser.parse_args()
+    cells = Cells(options.results)
     try:
-        run(parser.parse_args())
+        if not options.table:
+            run(options, cells)
     except SottovoceError as error:
         raise SystemExit(f"error: {error}") from error
+    if options.table or options.page:
+        with shown(__file__, "streaming_step", cells, options) as emit:
+            overview(cells, emit)
 
 
-def run(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace, cells: Cells) -> None:
     choice = choose_kernel()
     kernel, own = options.kernel or choice.name, bool(options.kernel) or choice.forced
     widths = QUICK_WIDTHS if options.quick else WIDTHS
     threads = [1] if options.quick else options.threads
     cycles = 12 if options.quick else options.cycles
     configs = [cell_config(kernel, own, widths, cycles, count) for count in threads]
-    cells = Cells(options.results)
     missing = [config for config in configs if cells.done(config, options.seed) is None]
     print(f"{len(missing)} of {len(configs)} cells to run, about {estimated_hours(missing):.3f} CPU hours")
     versions = peer_versions()
@@ -272,7 +284,7 @@ def show(row: Mapping[str, Any]) -> None:
     print(f"{figures['parameters'] / 1e6:.1f} million parameters; read bandwidth {bandwidth / 1e9:.1f} GB/s")
     if figures["not_counted"]:
         print(f"instructions a weight: {figures['not_counted']}")
-    for setting in ("interleaved", "hot"):
+    for setting in SETTINGS:
         base, found, told = base_of(row, setting), ratios(row, setting), verdicts(row, setting)
         medians, lines = figures["p50_ms"][setting], []
         for name in (*map(str, config["widths"]), *config["peers"]):
@@ -280,7 +292,7 @@ def show(row: Mapping[str, Any]) -> None:
             streamed = figures["streamed_bytes"].get(name)
             share = "" if streamed is None else f"{streamed / (median / 1e3) / bandwidth:.2f}"
             counts = figures["instructions_a_weight"]
-            count = counts.get(name, counts.get("8")) if streamed else None  # where levels are stored, as at 8 bits
+            count = _count(counts, name) if streamed else None
             lines.append([
                 f"{name} bits" if streamed else name,
                 f"{median:.3f}",
@@ -297,12 +309,70 @@ def show(row: Mapping[str, Any]) -> None:
         print_table(f"{setting}, {config['kernel']}, {threads}; ratios to {base}", columns, lines)
 
 
+def _count(counts: Mapping[str, float], bits: str) -> float | None:
+    """Of 7 bits, whose codes are stored as those of 8."""
+    return counts.get(bits, counts.get("8"))
+
+
+def overview(cells: Cells, emit: Tables) -> None:
+    """Ratios to the faster int8 peer, what they are made of on one thread, and ratios of paths to their own 8 bits."""
+
+    def whole(config: Mapping[str, Any]) -> tuple[str, str, int] | None:
+        return (config["base"], config["kernel"], config["threads"]) if config["widths"] == list(WIDTHS) else None
+
+    rows = [found[0] for found in cells.latest(whole).values()]
+    best = [row for row in rows if row["config"]["base"] == "int8 peers"]
+    systems = [f"{bits} bit{'s' * (bits > 1)}" for bits in WIDTHS]
+    columns = [*systems, *(dict.fromkeys(name for row in rows for name in row["config"]["peers"]))]
+    emit("Ratios to the faster int8 peer, limits in brackets", ["path, threads, setting", *columns], _ratios(best))
+    for row in best:
+        if row["config"]["threads"] == 1:
+            title = f"{row['config']['kernel']}, one thread: P50, share of the read bandwidth, instructions a weight"
+            emit(title, ["setting", *columns], _milliseconds(row))
+    others = [row for row in rows if row not in best]
+    lines = [line for row in others for line in (*_ratios([row]), _instructions(row))]
+    emit("Paths asked for by --kernel: ratios to their own 8 bits", ["path, threads, setting", *columns], lines)
+
+
+def _ratios(rows: Sequence[Row]) -> list[list[str]]:
+    lines = []
+    for row in rows:
+        config = row["config"]
+        for setting in SETTINGS:
+            found, limits = ratios(row, setting), limits_of(row, setting)
+            told = {str(bits): f" ({limit:.2f})" for bits, limit in limits.items()}
+            names = (*map(str, config["widths"]), *config["peers"])
+            label = f"{config['kernel']}, {config['threads']}, {setting}"
+            lines.append([label, *(f"{found[name]:.2f}{told.get(name, '')}" for name in names)])
+    return lines
+
+
+def _milliseconds(row: Row) -> list[list[str]]:
+    figures, config, lines = row["figures"], row["config"], []
+    widths, bandwidth = [str(bits) for bits in config["widths"]], figures["bandwidth"]
+    blank = [""] * len(config["peers"])
+    for setting in SETTINGS:
+        medians = figures["p50_ms"][setting]
+        lines.append([f"{setting}, ms", *(f"{medians[name]:.2f}" for name in (*widths, *config["peers"]))])
+        shares = [figures["streamed_bytes"][name] / (medians[name] / 1e3) / bandwidth for name in widths]
+        label = f"{setting}, share of {bandwidth / 1e9:.1f} GB/s"
+        lines.append([label, *(f"{share:.2f}" for share in shares), *blank])
+    return [*lines, ["instructions a weight", *_instructions(row)[1:]]]
+
+
+def _instructions(row: Row) -> list[str]:
+    config = row["config"]
+    counts = [_count(row["figures"]["instructions_a_weight"], str(bits)) for bits in config["widths"]]
+    told = ["" if count is None else f"{count:.3f}" for count in counts]
+    return [f"{config['kernel']}, instructions a weight", *told, *[""] * len(config["peers"])]
+
+
 def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Ratios by setting and width; those of more threads under keys of their own; then all figures."""
     written: dict[str, Any] = {}
     for row in rows:
         threads = row["config"]["threads"]
-        for setting in ("interleaved", "hot"):
+        for setting in SETTINGS:
             key = setting if threads == 1 else f"{setting}, {threads} threads"
             found = ratios(row, setting)
             written[key] = {str(bits): round(found[str(bits)], 4) for bits in row["config"]["widths"]}

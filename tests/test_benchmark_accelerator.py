@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, not a package
-from accelerator import judged, labels_of, table
+from accelerator import judged, labels_of, summary, table
+from cells import Cells
+from tables import Tables
 
 
 def figures(int8: list[int], accelerator: list[int]) -> dict[str, Any]:
@@ -40,3 +42,16 @@ def test_labels_tell_files_apart() -> None:
     paths = [Path(f"/runs/seed-{seed}/{arm}/model.safetensors") for seed in (0, 1) for arm in ("int8", "ptq-4")]
     assert labels_of(paths) == ["seed-0/int8", "seed-0/ptq-4", "seed-1/int8", "seed-1/ptq-4"]
     assert labels_of(paths[:1]) == ["int8"]
+
+
+def test_all_files_that_were_scored_alike_are_one_line(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "cells.jsonl")
+    for model, errors in (("a", 1), ("b", 3)):
+        for split, manifest in (("test", "x"), ("dev", "y")):
+            config = {"corpus": "an4", "split": split, "manifest": manifest, "blank_penalty": 0.0, "model": model}
+            cells.record(config, 0, figures([errors] * 20, [errors + (split == "test")] * 20), 1.0)
+    tables = Tables(keep=True)
+    summary(cells, tables)
+    dev, test = (line.split(" | ") for line in tables.parts[0].splitlines()[2:])
+    assert dev[:5] == ["| an4, dev", "200", "2", "20.00", "20.00"] and dev[-1] == "non-inferior |"
+    assert test[:5] == ["| an4, test", "200", "2", "20.00", "30.00"] and test[5].startswith("+50.00 % [")

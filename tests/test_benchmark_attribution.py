@@ -228,17 +228,21 @@ def test_the_command_measures_and_prints_and_prints_again(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def called(*more: str) -> str:
-        arguments = [*map(str, folders), "--data", str(tones), "--work", str(tmp_path / "work"), "--markdown", *more]
+        arguments = [*map(str, folders), "--data", str(tones), "--work", str(tmp_path / "work"), *more]
         monkeypatch.setattr(sys, "argv", ["attribution.py", *arguments, "--results", str(tmp_path / "cells.jsonl")])
         attribution.main()
         return capsys.readouterr().out
 
-    assert called("--table").strip() == "nothing has been measured for these runs"
+    assert called("--table").startswith("nothing has been measured for these runs\n")
     shipped_plan = yaml.safe_load((BENCHMARKS / "attribution.yaml").read_text())
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**shipped_plan, "widths": {2: "lloyd-max"}}))
     measured = called("--plan", str(tmp_path / "plan.yaml"))
     assert measured.startswith("estimated: 0.00 CPU hours")
-    assert "tones, test, 2 seeds: errors" in measured and "| all 2 | 2 |" in measured
+    assert "tones, test, 2 seeds: errors" in measured and "seeds 0, 1; commit" in measured
+    page = tmp_path / "page.md"
+    page.write_text("<!-- tables: attribution tones test -->\n<!-- end of tables: attribution tones test -->\n")
+    called("--plan", str(tmp_path / "plan.yaml"), "--table", "--page", str(page))
+    assert "| all 2 | 2 |" in page.read_text() and "tones, test, 2 seeds: errors\n\n|" in page.read_text()
     printed = called("--plan", str(tmp_path / "plan.yaml"), "--table")
     assert printed == measured[measured.index(printed.splitlines()[0]) :]
     assert "still to be measured, of some seed: encoder, 8 bits" in called("--table")

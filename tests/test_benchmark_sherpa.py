@@ -17,6 +17,7 @@ for package in ("onnxruntime", "sherpa_onnx"):
 
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, not a package
 from sherpa import compare, first_difference, piece, row_of, show
+from tables import Tables
 
 from sottovoce.export import FORMS
 from sottovoce.export.transcripts import padded, synthetic
@@ -52,7 +53,7 @@ def test_a_row_counts_equal_strings_and_word_errors() -> None:
 
 
 @pytest.mark.slow
-def test_every_system_on_a_small_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_system_on_a_small_model(tmp_path: Path) -> None:
     tiny = runpy.run_path(str(Path(__file__).parent / "runtime" / "tiny_rnnt.py"))
     path = tmp_path / "model" / "model.safetensors"
     path.parent.mkdir()
@@ -65,5 +66,9 @@ def test_every_system_on_a_small_model(tmp_path: Path, capsys: pytest.CaptureFix
     assert [one["system"] for one in rows] == ["ours, float", "ours, int8", *(f"sherpa-onnx, {form}" for form in FORMS)]
     assert all(one["real_time_factor"] > 0 and one["added_bytes"] > 0 and one["file_bytes"] > 0 for one in rows)
     assert all(one["equal"] == 2 for one in rows if one["system"].endswith(("float", "codes")))
-    show({"parameters": 1000, "strings": 2, "words": 2, "sound_s": 10.0, "systems": rows}, "window")
-    assert "2 of 2" in capsys.readouterr().out
+    tables = Tables(keep=True)
+    show({"parameters": 1000, "strings": 2, "words": 2, "sound_s": 10.0, "systems": rows}, "window", tables)
+    assert tables.parts[0].startswith("window predictor: 0.00 million parameters, 2 strings, 2 words")
+    lines = [line.split(" | ") for line in tables.parts[0].splitlines()[4:]]
+    assert [line[3] for line in lines if line[0].endswith(("float", "codes"))] == ["2"] * 3
+    assert lines[0][5].endswith(" tokens") and all(line[5].startswith(("equal", "parts at ")) for line in lines[1:])

@@ -25,7 +25,7 @@ import s8bqat_rnnt  # noqa: E402
 from arms import Corpus, cell_config, load_plan, place_of, recipe_of, tasks_of  # noqa: E402
 from cells import Cells  # noqa: E402
 from places import Place  # noqa: E402
-from s8bqat_rnnt import Results, arms_of, record, table  # noqa: E402
+from s8bqat_rnnt import Results, arms_of, by_fold, missing, record, table  # noqa: E402
 
 FP32 = Arm(CONTROL, None)
 PLAIN = Arm("plain", CompressionConfig(bits=3))
@@ -122,20 +122,47 @@ def test_a_verdict_pools_corpora_folds_and_seeds(results: Results, corpora: list
     assert judged[0].kind == "not resolved"
 
 
-def test_what_is_missing_is_blank_and_what_is_there_is_judged(results: Results, corpora: list[Corpus]) -> None:
+def test_only_what_is_there_has_a_line(results: Results, corpora: list[Corpus]) -> None:
     first = [place for place in results.places if place.seed == 0]
-    assert table(results, corpora, ARMS, []) == [["fp32", "32", "", "", "", "", "", ""]] + [
-        [arm.system, "3", "", "", "", "", "", ""] for arm in (PLAIN, WORSE)
-    ]
+    assert table(results, corpora, ARMS) == []
     fill(results, first[:1], plain=1.0)  # one fold of two: its corpus has no figure yet
-    assert [line[2] for line in table(results, corpora, ARMS, corpora[:1])] == ["", "", ""]
+    assert [line[:3] for line in table(results, corpora, ARMS)] == [["fp32", "32", ""], ["plain", "3", ""]]
     fill(results, first, plain=1.0)
     fill(results, [place for place in results.places if place.seed == 1], worse=1.2)
-    control, plain, worse = table(results, corpora, ARMS, corpora[:1])
-    assert "±" in control[2] and "±" not in plain[2] and plain[2] and plain[4] == "10.0"
-    assert control[5:] == ["", "", ""]  # it is what the others are judged against
-    assert plain[5].startswith("non-inferior (+0.0 %") and plain[5].endswith("1 seed)") and plain[6] == plain[5]
-    assert worse[5].startswith("inferior (+20.0 %") and worse[7] == "" and plain[7] == "1.000"
+    control, plain, worse = table(results, corpora, ARMS)
+    digits = [results.wer(corpora[0], seed, FP32) for seed in (0, 1)]
+    assert control[2] == f"{digits[0]:.2f} {digits[1]:.2f}" and plain[2] == f"{digits[0]:.2f}"
+    assert worse[2] == f"- {results.wer(corpora[0], 1, WORSE):.2f}"  # of seed 1
+    assert control[4] == "2.5" and plain[4] == "10.0"
+    assert control[5:] == ["", "reference", ""]
+    assert plain[5:] == ["+0.0 %, +0.0 %, 3 %, 1", "non-inferior", "1.000"]
+    assert worse[5].startswith("+20.0 %, ") and worse[6:] == ["inferior", ""]
+
+
+def test_each_fold_has_its_column_and_real_speech_the_verdict(results: Results, corpora: list[Corpus]) -> None:
+    fill(results, results.places, plain=1.2)
+    ann, bob = (replace(corpora[0], folds=(fold,)) for fold in ("ann", "bob"))
+    for lines, real in (
+        (by_fold(results, corpora[0], ARMS, [bob]), bob),
+        (by_fold(results, corpora[0], ARMS, []), None),
+    ):
+        control, plain = lines
+        wers = [f"{results.wer(fold, 0, PLAIN):.2f} {results.wer(fold, 1, PLAIN):.2f}" for fold in (ann, bob)]
+        assert plain[2:4] == wers and control[4:] == ["", "reference"]
+        judged = results.judged([real], PLAIN) if real else None
+        assert plain[5] == (judged[0].kind if judged else "") and plain[4].startswith("+20.0 %" if judged else "")
+
+
+def test_what_is_still_to_be_measured_stands_together(results: Results, corpora: list[Corpus]) -> None:
+    assert missing(results, corpora, ARMS, ARMS) == ["digits ann seed 0/1, digits bob seed 0/1, letters seed 0/1: all"]
+    fill(results, results.places[:2], plain=1.0)
+    headline = [FP32, PLAIN]  # so that the other is due of seed 0 alone
+    assert missing(results, corpora, ARMS, headline) == [
+        "digits ann seed 0, digits bob seed 0: worse (3)",
+        "digits ann seed 1, digits bob seed 1, letters seed 0/1: all",
+    ]
+    fill(results, plain=1.0, worse=1.0)
+    assert missing(results, corpora, ARMS, ARMS) == []
 
 
 def test_seeds_count_only_with_their_control(results: Results, corpora: list[Corpus]) -> None:
@@ -154,7 +181,7 @@ def test_p_values_are_corrected_over_places_and_then_over_arms(results: Results,
         put(results, place, FP32, control_errors(place))
         put(results, place, PLAIN, control_errors(place), p)
         put(results, place, WORSE, control_errors(place), 0.3)
-    _, plain, worse = table(results, corpora, ARMS, [])
+    _, plain, worse = table(results, corpora, ARMS)
     assert plain[-1] == "0.024"  # 3 places, 2 arms
     assert worse[-1] == "0.900"  # 3 places; the larger of two
 
@@ -189,7 +216,7 @@ def test_the_script_prints_a_partial_table(
 ) -> None:
     options = ("--plan", plan_file, "--data", "fsdd:fsdd", "--data", "an4:an4", "--results", tmp_path / "cells.jsonl")
     run_main(monkeypatch, *options, "--seeds", 2)
-    assert "ours" in capsys.readouterr().out
+    assert "Still to be measured: fsdd ann seed 0/1, fsdd bob seed 0/1, an4 seed 0/1: all." in capsys.readouterr().out
     corpora, _ = load_plan(plan_file, ["fsdd:fsdd", "an4:an4"])
     cells = Cells(tmp_path / "cells.jsonl")
     results = Results(cells, tuple(place_of(c, f, 0, True, tmp_path) for c in corpora for f in c.folds), "test")
@@ -197,12 +224,15 @@ def test_the_script_prints_a_partial_table(
         put(results, place, FP32, control_errors(place))
     run_main(monkeypatch, *options, "--seeds", 2)
     out = capsys.readouterr().out
-    wer = sum(sum(control_errors(place)) for place in results.places[:2]) * 5 / 2 / UTTERANCES
-    assert f"{wer:.2f}" in out
+    assert all(f" {sum(control_errors(place)) * 5 / UTTERANCES:.2f} " in out for place in results.places[:2])
+    assert "ours (3/2)" in out and "2 cells, seed 0; commit made up" in out
     run_main(monkeypatch, *options, "--quick")  # one fold of a corpus that has several
-    assert "fp32" in capsys.readouterr().out
-    assert "fsdd bob, seed 0: fp32" in out and "without blank penalty 40.00 % (1 substitutions" in out
-    assert "an4, seed 0" not in out
+    assert "Still to be measured: fsdd ann seed 0: all." in capsys.readouterr().out
+    assert "fp32 without blank penalty: fsdd/ann, seed 0 40.00 % (1 substitutions" in out
+    page = tmp_path / "page.md"
+    page.write_text("<!-- tables: plan snapshot test -->\n<!-- end of tables: plan snapshot test -->\n")
+    run_main(monkeypatch, *options[:2], *options[-2:], "--page", page)  # of all corpora of the plan
+    assert "| fp32 | 32 |" in page.read_text() and "without blank penalty: fsdd/ann" in page.read_text()
 
 
 def test_a_plan_names_folds_arms_and_headline_arms(plan_file: Path) -> None:
