@@ -2,6 +2,7 @@
 
     python benchmarks/attribution.py RUN [RUN ...] --data PREPARED [--split test|dev] [--plan FILE] [--quick]
         [--work DIR] [--results FILE] [--table] [--page FILE]
+    python benchmarks/attribution.py --table [--recipe NAME] [--split test|dev] [--page FILE]
 
 RUN is a folder made by 'sottovoce train', several are seeds of one recipe; PREPARED is a folder made by 'sottovoce
 data prepare'. Systems, widths and penalties: benchmarks/attribution.yaml, frozen before a test set was scored. Encoder,
@@ -15,11 +16,12 @@ against float32's own, which is the frozen one). Errors are averaged over seeds;
 fewer than eight, and seeds are drawn. Upper ends are one-sided, intervals in brackets two-sided, 95 %. The share
 regained is (errors with the frozen penalty - with the own one) / (errors with the frozen one - those of float32); "-"
 where the errors added are not significantly above zero. Finished cells are not measured again; ``--table`` only prints
-them, ``--page`` puts them into a page's region ``attribution RECIPE SPLIT``.
+them, without RUNs those of the seeds of one recipe that were measured last; ``--page`` puts them into a page's region
+``attribution RECIPE SPLIT``, without what single seeds lose by component.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,6 +37,7 @@ from attribution_arms import (
     OWN,
     PARTS,
     Plan,
+    Scored,
     System,
     Trained,
     cell_config,
@@ -42,6 +45,7 @@ from attribution_arms import (
     load_plan,
     open_runs,
     run_cells,
+    scored_runs,
 )
 from cells import Cells, print_machine
 from mixed_precision_lm import verdict_sentence
@@ -53,7 +57,7 @@ from sottovoce.evaluation.bootstrap import RelativeDifference, relative_differen
 from sottovoce.evaluation.noninferiority import CONFIDENCE, verdict, wer_margin
 
 HERE = Path(__file__).parent
-MODES = {NONE: "no penalty", FROZEN: "float32's penalty, frozen", OWN: "own penalty"}
+MODES = {NONE: "no penalty", FROZEN: "frozen", OWN: "own"}
 Floats = NDArray[np.float64]
 
 
@@ -62,28 +66,28 @@ class Results:
     """Figures of some runs, seeds of one recipe, as far as they are there. Counts are (S, N): seeds and utterances."""
 
     cells: Cells
-    runs: tuple[Trained, ...]
+    runs: tuple[Scored, ...]
     plan: Plan
 
-    def figures(self, system: System, trained: Trained) -> dict[str, Any] | None:
-        row = self.cells.done(cell_config(trained, system, self.plan), trained.seed)
+    def figures(self, system: System, scored: Scored) -> dict[str, Any] | None:
+        row = self.cells.done(cell_config(scored, system, self.plan), scored.seed)
         return None if row is None else row["figures"]
 
     def only(self, systems: Sequence[System]) -> "Results":
         """The same with the runs for which all these systems and float32 are there."""
         wanted = (FLOAT_SYSTEM, *systems)
-        there = tuple(t for t in self.runs if all(self.figures(s, t) is not None for s in wanted))
+        there = tuple(r for r in self.runs if all(self.figures(s, r) is not None for s in wanted))
         return Results(self.cells, there, self.plan)
 
     def penalties(self, system: System, mode: str) -> list[float]:
         """Of each run."""
-        return [(self.figures(system, trained) or {})["penalties"][mode] for trained in self.runs]
+        return [(self.figures(system, one) or {})["penalties"][mode] for one in self.runs]
 
     def counts(self, system: System, mode: str, parts: Sequence[str] = PARTS) -> Floats:
         """Errors of these parts together."""
         rows = []
-        for trained, penalty in zip(self.runs, self.penalties(system, mode), strict=True):
-            found = (self.figures(system, trained) or {})["counts"][f"{penalty:g}"]
+        for one, penalty in zip(self.runs, self.penalties(system, mode), strict=True):
+            found = (self.figures(system, one) or {})["counts"][f"{penalty:g}"]
             rows.append(np.sum([found[part] for part in parts], axis=0))
         return np.array(rows, np.float64)
 
@@ -167,13 +171,15 @@ def regained(results: Results, system: System) -> str:
     return f"{100 * (share.estimate or 0.0):.0f} % [{100 * low:.0f}, {100 * high:.0f}]"
 
 
-def component_table(results: Results) -> list[list[str]]:
-    """Under the frozen penalty, one line a width for each run, and for all of them together."""
+def component_table(results: Results, pooled: bool = False) -> list[list[str]]:
+    """Under the frozen penalty, one line a width for each run, and for all of them together; ``pooled``: of several
+    runs only the latter."""
     lines = []
     for bits in results.plan.widths:
         found = results.only(results.plan.at(bits))
-        each = [Results(found.cells, (trained,), found.plan) for trained in found.runs]
-        lines += [[one.runs[0].name, str(bits), *_shares(one, bits)] for one in each]
+        each = [Results(found.cells, (one,), found.plan) for one in found.runs]
+        if len(found.runs) == 1 or not pooled:
+            lines += [[one.runs[0].name, str(bits), *_shares(one, bits)] for one in each]
         if len(found.runs) > 1:
             lines.append([f"all {len(found.runs)}", str(bits), *_shares(found, bits)])
     return lines
@@ -222,8 +228,8 @@ def at_the_end(results: Results) -> list[str]:
     for system in results.plan.systems:
         some = results.only([system])
         found += [
-            f"{trained.name}, {system.name} ({penalty:g})"
-            for trained, penalty in zip(some.runs, some.penalties(system, OWN), strict=True)
+            f"{one.name}, {system.name} ({penalty:g})"
+            for one, penalty in zip(some.runs, some.penalties(system, OWN), strict=True)
             if penalty in ends
         ]
     return found
@@ -233,19 +239,23 @@ def show(results: Results, emit: Tables) -> None:
     """The tables, and what does not stand in them."""
     there = results.only([])
     if not there.runs:
-        emit.text("nothing has been measured for these runs")
+        emit.text("Still to be measured: float32, and all that is compared with it.")
         return
     first = there.runs[0]
-    title = f"{first.recipe.name}, {first.split}, {len(there.runs)} seed{'s' * (len(there.runs) > 1)}"
+    title = f"{first.recipe}, {first.split}, {len(there.runs)} seed{'s' * (len(there.runs) > 1)}"
     title = f"QUICK CHECK, some dev utterances, no figures: {title}" if first.quick else title
     penalties = " ".join(f"{penalty:g}" for penalty in there.penalties(FLOAT_SYSTEM, FROZEN))
-    emit.text(f"{int(there.words[0].sum()):,} words, {there.clusters.max() + 1} clusters; frozen penalty {penalties}")
+    emit.text(
+        f"{title}: {int(there.words[0].sum()):,} words, {there.clusters.max() + 1} clusters. Blank penalties: none; "
+        f"frozen, the best on dev for float32 ({penalties} nats); own, the best on dev for the system."
+    )
     if first.split == "dev":
-        emit.text("penalties were chosen on these same utterances")
-    columns = ["system", *(f"{mode}: WER % (sub/ins/del)" for mode in MODES.values()), "own penalty, each seed"]
-    emit(f"{title}: errors", columns, error_table(results))
-    columns = ["system", *MODES.values(), "regained by the own penalty"]
-    emit(f"{title}: all errors, relative to float32", columns, difference_table(results))
+        emit.text("Penalties were chosen on these same utterances.")
+    columns = ["system", *MODES.values(), "own penalty of seeds"]
+    emit(f"{title}: WER % (substitutions/insertions/deletions)", columns, error_table(results))
+    emit(
+        f"{title}: all errors, relative to float32", ["system", *MODES.values(), "regained"], difference_table(results)
+    )
     columns = ["system", *(f"deletions, {mode}" for mode in MODES.values()), "insertions, frozen"]
     columns += ["substitutions, frozen"]
     emit(f"{title}: errors added per 100 words, by part", columns, part_table(results))
@@ -254,13 +264,13 @@ def show(results: Results, emit: Tables) -> None:
     emit(
         f"{title}: errors added per 100 words, by component (share of their sum), frozen penalty",
         columns,
-        component_table(results),
+        component_table(results, pooled=emit.keep),
     )
     if found := at_the_end(results):
-        emit.text(f"at an end of the penalties tried: {'; '.join(found)}")
+        emit.text(f"At an end of the penalties tried: {'; '.join(found)}.")
     missing = [s.name for s in results.plan.systems if len(results.only([s]).runs) < len(results.runs)]
     if missing:
-        emit.text(f"still to be measured, of some seed: {'; '.join(missing)}")
+        emit.text(f"Still to be measured, of some seed: {'; '.join(missing)}.")
 
 
 def run(cells: Cells, runs: Sequence[Trained], plan: Plan) -> None:
@@ -278,8 +288,9 @@ def run(cells: Cells, runs: Sequence[Trained], plan: Plan) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders of 'sottovoce train'")
-    parser.add_argument("--data", required=True, type=Path, help="what 'sottovoce data prepare' made for them")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="run folders of 'sottovoce train'")
+    parser.add_argument("--data", type=Path, help="what 'sottovoce data prepare' made for them")
+    parser.add_argument("--recipe", help="with --table and no RUN: whose cells, where there are several")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--plan", type=Path, default=HERE / "attribution.yaml")
     parser.add_argument("--quick", action="store_true", help="one run, some dev utterances: checks the script only")
@@ -290,17 +301,38 @@ def main() -> None:
         "--results", type=Path, help="default: benchmarks/results/attribution.jsonl, of a quick check under --work"
     )
     options = parser.parse_args()
+    alone = options.table and not (options.runs or options.data or options.quick)
+    if not (alone or (options.runs and options.data)) or (options.recipe and not alone):
+        parser.error("RUN and --data are needed, or --table without --quick; --recipe goes with --table alone")
     plan = load_plan(options.plan)
-    if options.quick:
-        plan, options.runs = plan.reduced(), options.runs[:1]
-    quick = plan.quick["utterances"] if options.quick else None
-    runs = open_runs(options.runs, options.data, options.split, options.work, quick)
     kept = options.work / "quick.jsonl" if options.quick else HERE / "results" / "attribution.jsonl"
     cells = Cells(options.results or kept)
-    if not options.table:
-        run(cells, runs, plan)
-    with shown(__file__, f"attribution {runs[0].recipe.name} {options.split}", cells, options) as emit:
-        show(Results(cells, tuple(runs), plan), emit)
+    if alone:
+        recipe, runs = chosen(scored_runs(cells, options.split, plan), options.recipe)
+    else:
+        plan = plan.reduced() if options.quick else plan
+        trained = opened(options, plan)
+        if not options.table:
+            run(cells, trained, plan)
+        recipe, runs = trained[0].recipe.name, tuple(one.scored for one in trained)
+    with shown(__file__, f"attribution {recipe} {options.split}", cells, options) as emit:
+        show(Results(cells, runs, plan), emit)
+
+
+def opened(options: argparse.Namespace, plan: Plan) -> list[Trained]:
+    """The runs that are there, for a quick check the first. Raises ConfigError as ``open_runs`` does."""
+    quick = plan.quick["utterances"] if options.quick else None
+    folders = options.runs[:1] if options.quick else options.runs
+    return open_runs(folders, options.data, options.split, options.work, quick)
+
+
+def chosen(found: Mapping[str, tuple[Scored, ...]], recipe: str | None) -> tuple[str, tuple[Scored, ...]]:
+    """The recipe that was asked for, if only by being alone, and its runs; none where nothing is measured yet."""
+    if recipe is not None:
+        return recipe, found.get(recipe, ())
+    if len(found) != 1:
+        raise SystemExit(f"--recipe: expected a name, found cells of {', '.join(sorted(found)) or 'no recipe'}")
+    return next(iter(found.items()))
 
 
 if __name__ == "__main__":

@@ -98,6 +98,22 @@ def load_plan(path: Path) -> Plan:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A run on a split, as its cells name it: nothing else need be there to show them. content: hashes of the run's
+    files and of the data; ``quick``: of so many dev utterances."""
+
+    recipe: str
+    seed: int
+    split: str
+    content: Mapping[str, Any]
+    quick: int | None = None
+
+    @property
+    def name(self) -> str:
+        return f"seed {self.seed}"
+
+
+@dataclass(frozen=True)
 class Trained:
     """A trained run, what it is scored on, and where its rounded files go. ``quick``: of so many dev utterances."""
 
@@ -112,20 +128,17 @@ class Trained:
     def seed(self) -> int:
         return self.recipe.seed
 
-    @property
-    def name(self) -> str:
-        return f"seed {self.seed}"
-
     @cached_property
-    def content(self) -> dict[str, Any]:
-        """Hashes of the run and of the data, read once."""
+    def scored(self) -> Scored:
+        """By its files, read once."""
         splits = sorted({"dev", self.split})
         manifests = {name: file_hash(self.data / f"{name}.jsonl.gz") for name in splits}
-        return {"model": file_hash(self.run.model), "module": file_hash(self.run.module), "manifests": manifests}
+        content = {"model": file_hash(self.run.model), "module": file_hash(self.run.module), "manifests": manifests}
+        return Scored(self.recipe.name, self.seed, self.split, content, self.quick)
 
     @property
     def folder(self) -> Path:
-        return self.work / f"{self.recipe.name}-seed-{self.seed}-{self.content['module'][:8]}"
+        return self.work / f"{self.recipe.name}-seed-{self.seed}-{self.scored.content['module'][:8]}"
 
     def job(self, system: System, plan: Plan) -> Job:
         section = compression_of(system, plan, self.run.model)
@@ -179,14 +192,36 @@ def compression_of(system: System, plan: Plan, model: Path) -> CompressionConfig
     return CompressionConfig(**settings, bits=system.bits, plan=json.loads(bits.to_json()))
 
 
-def cell_config(trained: Trained, system: System, plan: Plan) -> dict[str, Any]:
+def cell_config(scored: Scored, system: System, plan: Plan) -> dict[str, Any]:
     """What names a cell: by their content the run and the data, and what is made of them."""
     rounding = {**plan.rounding, "kind": system.kind, "weights": system.weights} if system.weights else {}
     return {
-        **trained.content, "recipe": trained.recipe.name, "split": trained.split, "quick": trained.quick,
+        **scored.content, "recipe": scored.recipe, "split": scored.split, "quick": scored.quick,
         "component": system.component, "bits": system.bits, "arithmetic": system.arithmetic, "rounding": rounding,
         "penalties": plan.penalties,
     }  # fmt: skip
+
+
+def scored_runs(cells: Cells, split: str, plan: Plan) -> dict[str, tuple[Scored, ...]]:
+    """By recipe, the runs that finished cells are of, quick checks left out: those on the data of the run that was
+    measured last, and of each seed the last one."""
+
+    def key(config: dict[str, Any]) -> tuple[str, str] | None:
+        scored = config["split"] == split and config["quick"] is None and config["component"] == FLOAT
+        return (config["recipe"], config["model"]) if scored and config["penalties"] == list(plan.penalties) else None
+
+    found: dict[str, list[Scored]] = {}
+    for (recipe, _), rows in cells.latest(key).items():
+        for row in rows:
+            content = {name: row["config"][name] for name in ("model", "module", "manifests")}
+            found.setdefault(recipe, []).append(Scored(recipe, row["seed"], split, content))
+    return {recipe: _latest(runs) for recipe, runs in found.items()}
+
+
+def _latest(runs: Sequence[Scored]) -> tuple[Scored, ...]:
+    """One a seed, on the same data; ``runs`` in the order in which they were measured."""
+    by_seed = {run.seed: run for run in runs if run.content["manifests"] == runs[-1].content["manifests"]}
+    return tuple(by_seed[seed] for seed in sorted(by_seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +297,7 @@ def _of_the_words(found: Sequence[Hypothesis]) -> dict[str, Any]:
 
 def due_cells(cells: Cells, trained: Trained, plan: Plan) -> list[System]:
     """What has yet to be measured of a run, float32 first: the others take its penalty."""
-    return [s for s in plan.systems if cells.done(cell_config(trained, s, plan), trained.seed) is None]
+    return [s for s in plan.systems if cells.done(cell_config(trained.scored, s, plan), trained.seed) is None]
 
 
 def run_cells(cells: Cells, trained: Trained, plan: Plan) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -273,12 +308,12 @@ def run_cells(cells: Cells, trained: Trained, plan: Plan) -> Iterator[tuple[str,
     speech = read_speech(trained)
     for system in due:
         start = time.perf_counter()
-        base = cells.done(cell_config(trained, FLOAT_SYSTEM, plan), trained.seed)
+        base = cells.done(cell_config(trained.scored, FLOAT_SYSTEM, plan), trained.seed)
         frozen = None if base is None else float(base["figures"]["penalties"][FROZEN])
         figures = measure(trained, system, plan, speech, frozen)
         seconds = time.perf_counter() - start
-        config = cell_config(trained, system, plan)
-        yield f"{trained.name}, {system.name}", cells.record(config, trained.seed, figures, seconds)
+        config = cell_config(trained.scored, system, plan)
+        yield f"{trained.scored.name}, {system.name}", cells.record(config, trained.seed, figures, seconds)
 
 
 def expected_hours(cells: Cells, trained: Trained, plan: Plan) -> float:

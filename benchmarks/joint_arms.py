@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,10 @@ NGRAM = "4-gram"
 
 @dataclass(frozen=True)
 class Setting:
-    """What the plan file says, of which runs, and where things go. ``quick``: of dev alone, in little."""
+    """What the plan file says, of which runs, and where things go. ``quick``: of dev alone, in little.
+
+    ``known``: the hashes of runs and n-gram model that are not here, whose cells are only shown.
+    """
 
     plan: Mapping[str, Any]
     runs: Mapping[str, Path]
@@ -65,18 +69,33 @@ class Setting:
     split: str
     work: Path
     quick: bool = False
+    known: Mapping[str, Any] | None = None
 
     @property
     def config(self) -> dict[str, Any]:
         """What names a cell, hours and folders left out."""
+        return {**self.content, "split": self.split, **{key: self.plan[key] for key in ("search", "first_pass")}}
+
+    @cached_property
+    def content(self) -> Mapping[str, Any]:
+        """Hashes of the files, read once."""
+        if self.known is not None:
+            return self.known
         files = {role: file_hash(Run(folder).model) for role, folder in self.runs.items()}
-        found = {"files": files, "ngram": None if self.ngram is None else file_hash(self.ngram)}
-        return {**found, "split": self.split, **{key: self.plan[key] for key in ("search", "first_pass")}}
+        return {"files": files, "ngram": None if self.ngram is None else file_hash(self.ngram)}
 
     @property
     def folder(self) -> Path:
         """Of everything that does not depend on what is scored."""
         return self.work / config_hash({**self.config, "split": None, "ngram": None})
+
+
+def setting_of_cells(cells: Cells, plan: Mapping[str, Any], split: str) -> Setting:
+    """Of the runs whose cells of this plan and split were recorded last; of none where there are none."""
+    wanted = {"split": split, **{key: plan[key] for key in ("search", "first_pass")}}
+    rows = cells.latest(lambda config: all(config.get(key) == value for key, value in wanted.items()) or None)
+    known = {key: row["config"][key] for row in rows.get(True, []) for key in ("files", "ngram")}
+    return Setting(plan, {}, Path(), None, split, Path(), known=known)
 
 
 def load_plan(path: Path, quick: bool = False) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """One byte budget for a recognizer and its language model, or one for each: what the split costs in word errors.
 
     python benchmarks/joint_budget.py --recognizer RUN --lm RUN [--data DIR] [--ngram FILE] [--split test|dev]
-        [--quick] [--plan FILE] [--work DIR] [--results FILE] [--table] [--markdown]
+        [--quick] [--plan FILE] [--work DIR] [--results FILE] [--table] [--page FILE]
 
 RUN: finished runs of 'sottovoce train', of a recognizer and of a language model of its words; --data is prepared
 speech, by default the recognizer's own. Budgets and settings: benchmarks/joint_budget.yaml, frozen before test was
@@ -12,17 +12,31 @@ within its own part: by the same sensitivities (separate), or by the divergence 
 models that know nothing of each other (separate, KL). Nothing is trained. Test is scored by the
 rounded recognizer's beam search and a second pass of the rounded language model (--ngram: interpolated with that n-gram
 model), its weights tuned on the same recognizer's lists of dev; both run with int8 activations. Differences are paired,
-with a bootstrap over conversations. Finished cells are not run again; ``--table`` only prints them.
+with a bootstrap over conversations. Finished cells are not run again; ``--table`` only prints
+them, without RUNs those of the runs that were measured last; ``--page`` puts them into a page's region ``PLAN SPLIT``.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cells import Cells, Result, print_machine, print_markdown, print_table
-from joint_arms import ASR, FLOAT, JOINT, LM, SPLITS, Cell, Setting, cells_of, choose, load_plan, tasks_of
+from cells import Cells, Result, print_machine
+from joint_arms import (
+    ASR,
+    FLOAT,
+    JOINT,
+    LM,
+    SPLITS,
+    Cell,
+    Setting,
+    cells_of,
+    choose,
+    load_plan,
+    setting_of_cells,
+    tasks_of,
+)
 from mixed_precision_rnnt import order, spread
+from tables import Tables, add_page_option, shown
 
 from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import RelativeDifference, cluster_ids, relative_difference, wer_interval
@@ -36,7 +50,6 @@ HERE = Path(__file__).parent
 SIZES = ["budget", "split", "recognizer: bytes (bits)", "language model: bytes (bits)", "together"]
 SIZES += ["errors expected of the lists"]
 COLUMNS = ["budget", "split", "first pass WER %", "WER %", "95 %", "from fp32", "joint from this", "p (Holm)"]
-Emit = Callable[[str, Sequence[str], Sequence[Sequence[Any]]], None]
 
 
 def sizes(cells: Cells, setting: Setting) -> list[list[str]]:
@@ -125,8 +138,8 @@ def _corrected(cells: Cells, setting: Setting) -> dict[str, float]:
     return dict(zip(found, holm(list(found.values())).tolist(), strict=True))
 
 
-def show(cells: Cells, setting: Setting, emit: Emit) -> None:
-    """The table of what is there."""
+def show(cells: Cells, setting: Setting, emit: Tables) -> None:
+    """The tables of what is there."""
     lines = table(cells, setting)
     what = "QUICK CHECK, no figures" if setting.quick else setting.split
     if lines:
@@ -135,11 +148,11 @@ def show(cells: Cells, setting: Setting, emit: Emit) -> None:
     for cell in cells_of(setting):
         figures = figures_of(cells, cell)
         if figures is not None and "search" in figures:
-            print(f"searching both models: {figures['search']['seconds']:.0f} s")
+            emit.text(f"Searching both models took {figures['search']['seconds']:.0f} s.")
             break
     missing = [cell.name for cell in cells_of(setting) if figures_of(cells, cell) is None]
     if missing:
-        print(f"still to be measured: {'; '.join(missing)}")
+        emit.text(f"Still to be measured: {'; '.join(missing)}.")
 
 
 def run(cells: Cells, setting: Setting, workers: int) -> None:
@@ -170,8 +183,8 @@ def record(cells: Cells, result: Result | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recognizer", type=Path, required=True, help="a run folder")
-    parser.add_argument("--lm", type=Path, required=True, help="a run folder")
+    parser.add_argument("--recognizer", type=Path, help="a run folder; needed unless --table is given")
+    parser.add_argument("--lm", type=Path, help="a run folder; needed unless --table is given")
     parser.add_argument("--data", type=Path, help="prepared speech; by default the recognizer's own")
     parser.add_argument("--ngram", type=Path, help="an n-gram model, interpolated with the language model")
     parser.add_argument("--plan", type=Path, default=HERE / "joint_budget.yaml")
@@ -179,15 +192,21 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="one budget, a narrow beam, dev alone: checks the script")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--markdown", action="store_true", help="the table in Markdown")
+    add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/joint_budget"))
     parser.add_argument("--results", type=Path, default=HERE / "results" / "joint_budget.jsonl")
     options = parser.parse_args()
-    setting = setting_of(options)
     cells = Cells(options.results)
+    if options.table and not (options.recognizer or options.lm or options.quick):
+        setting = setting_of_cells(cells, load_plan(options.plan), options.split)
+    elif options.recognizer and options.lm:
+        setting = setting_of(options)
+    else:
+        parser.error("--recognizer and --lm are needed, or --table without --quick")
     if not options.table:
         run(cells, setting, options.workers)
-    show(cells, setting, print_markdown if options.markdown else print_table)
+    with shown(__file__, f"{options.plan.stem} {setting.split}", cells, options) as emit:
+        show(cells, setting, emit)
 
 
 def setting_of(options: argparse.Namespace) -> Setting:

@@ -1,7 +1,7 @@
 """Recognizers at one width and at bits chosen layer by layer, in files of equal bytes: what each costs in word errors.
 
     python benchmarks/mixed_precision_rnnt.py --data an4:DIR --data synth [--seeds 3] [--split test|dev]
-        [--plan FILE] [--quick] [--work DIR] [--results FILE] [--table] [--markdown]
+        [--plan FILE] [--quick] [--work DIR] [--results FILE] [--table] [--page FILE]
 
 Rows and their settings are those of benchmarks/mixed_precision_rnnt.yaml, frozen before a test set was scored with
 them. A search runs on the converged float32 model of its seed; its budget is the model bytes of the file of one width,
@@ -9,21 +9,23 @@ everything but the tokenizer counted. Rounded rows round that model; trained one
 of benchmarks/s8bqat_rnnt.py, whose working folder and finished arms are shared (--work). Scores are those of packed
 files run with int8 activations and the recipe's blank penalty. Differences pool corpora and seeds, paired: from float32
 with the verdict of its margin, and from the uniform row that is made in the same way, with whether the two-sided
-interval leaves out zero. Finished cells are not run again; ``--table`` only prints them.
+interval leaves out zero. Finished cells are not run again; ``--table`` only prints them (of all corpora of the plan,
+unless ``--data`` names some), ``--page`` puts them into a page's region ``PLAN SPLIT``.
 """
 
 import argparse
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from arms import Corpus, cell_config, model_of, place_of, run_arm, train_base
-from cells import Cells, print_machine, print_markdown, print_table
+from cells import Cells, print_machine
 from mixed_rnnt_arms import FP32, Plan, Row, load_plan, run_search, tasks_of
 from places import Place
 from s8bqat_rnnt import Results, corrected, record
+from tables import Tables, add_page_option, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference
 from sottovoce.evaluation.noninferiority import verdict, wer_margin
@@ -31,7 +33,6 @@ from sottovoce.training.comparison import Arm
 from sottovoce.training.workers import Task, run_tasks
 
 HERE = Path(__file__).parent
-Emit = Callable[[str, Sequence[str], Sequence[Sequence[Any]]], None]
 
 
 def results_of(cells: Cells, places: Sequence[Place[Corpus]], plan: Plan, split: str) -> Results:
@@ -48,6 +49,8 @@ def results_of(cells: Cells, places: Sequence[Place[Corpus]], plan: Plan, split:
 def table(results: Results, plan: Plan) -> list[list[str]]:
     """One line a row that is there, float32 first: sizes, WERs of all seeds, differences, MAPSSWE's p of seed 0."""
     corpora = list(plan.corpora)
+    if not any(results.seeds([corpus], FP32) for corpus in corpora):
+        return []
     mixed = [row.arm() for row in plan.rows if row.search is not None]
     p = corrected(results, corpora, [row.arm() for row in plan.rows])
     p_uniform = corrected(results, corpora, mixed, "mapsswe_p_uniform")
@@ -158,7 +161,7 @@ def searches(results: Results, plan: Plan) -> list[list[str]]:
     return list(lines.values())
 
 
-def show(results: Results, plan: Plan, what: str, emit: Emit) -> None:
+def show(results: Results, plan: Plan, what: str, emit: Tables) -> None:
     """The tables of what is there; ``what``: the split that was scored."""
     corpora = plan.corpora
     columns = ["row", "bits", *(f"{c.name}: bytes" for c in corpora), *(f"{c.name}: WER % of seeds" for c in corpora)]
@@ -180,7 +183,7 @@ def show(results: Results, plan: Plan, what: str, emit: Emit) -> None:
         if place.source == corpus and results.figures(corpus, place.fold, place.seed, arm) is None
     ]
     if missing:
-        print(f"still to be measured: {len(missing)} cells, {missing[0]} first")
+        emit.text(f"Still to be measured: {len(missing)} cells, {missing[0]} first.")
 
 
 def hours_of(task: Task, plan: Plan) -> float:
@@ -210,17 +213,19 @@ def run(places: Sequence[Place[Corpus]], plan: Plan, cells: Cells, options: argp
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", action="append", required=True, help="NAME, or NAME:DIR; repeatable")
+    parser.add_argument("--data", action="append", help="NAME, or NAME:DIR; repeatable")
     parser.add_argument("--plan", type=Path, default=HERE / "mixed_precision_rnnt.yaml")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--quick", action="store_true", help="one corpus and seed, two epochs: checks the script only")
     parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--markdown", action="store_true", help="tables in Markdown")
+    add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"), help="shared with s8bqat_rnnt.py")
     parser.add_argument("--results", type=Path, default=HERE / "results" / "mixed_precision_rnnt.jsonl")
     options = parser.parse_args()
+    if not (options.data or options.table):
+        parser.error("--data is needed")
     plan = load_plan(options.plan, options.data, options.quick)
     if options.quick:
         plan = replace(plan, corpora=plan.corpora[:1])
@@ -235,9 +240,8 @@ def main() -> None:
     if not options.table:
         run(places, plan, cells, options)
     what = options.split + (": QUICK CHECK, no figures" if options.quick else "")
-    show(
-        results_of(cells, places, plan, options.split), plan, what, print_markdown if options.markdown else print_table
-    )
+    with shown(__file__, f"{options.plan.stem} {options.split}", cells, options) as emit:
+        show(results_of(cells, places, plan, options.split), plan, what, emit)
 
 
 if __name__ == "__main__":

@@ -91,10 +91,11 @@ class Plan:
         return list(found.values())
 
 
-def load_plan(path: Path, sources: list[str], quick: bool = False) -> Plan:
-    """Corpora named in ``sources`` (NAME or NAME:DIR), and the rows, few and small for a quick check."""
+def load_plan(path: Path, sources: list[str] | None, quick: bool = False) -> Plan:
+    """Corpora named in ``sources`` (NAME or NAME:DIR; None: those of the plan file), and the rows, few and small for a
+    quick check."""
     found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    corpora, other = arms.load_plan(path.parent / found["arms"], sources)
+    corpora, other = arms.load_plan(path.parent / found["arms"], sources or found["corpora"])
     small = found["quick"] if quick else {}
     shared = {**found["search"], **small.get("search", {})}
     searches = [

@@ -27,6 +27,7 @@ from attribution_arms import (  # noqa: E402
     OWN,
     PARTS,
     Plan,
+    Scored,
     System,
     Trained,
     cell_config,
@@ -36,6 +37,7 @@ from attribution_arms import (  # noqa: E402
     load_plan,
     open_runs,
     run_cells,
+    scored_runs,
 )
 from blank_model import blank_model  # noqa: E402
 from cells import Cells  # noqa: E402
@@ -151,7 +153,7 @@ def test_counts_are_those_of_scoring_each_file_with_each_penalty(
     frozen = best_blank_penalty(tune_blank_penalty(trained.run.model, trained.data, "dev", plan.penalties))
     assert frozen != 0  # else this proves nothing
     for system in plan.systems:
-        row = cells.done(cell_config(trained, system, plan), trained.seed)
+        row = cells.done(cell_config(trained.scored, system, plan), trained.seed)
         assert row is not None
         figures = row["figures"]
         model = trained.run.model if system is FLOAT_SYSTEM else Run(trained.folder / system.folder).model
@@ -191,7 +193,7 @@ def test_dev_is_heard_once_where_it_is_reported(folders: list[Path], tones: Path
     trained = open_runs(folders[:1], tones, "test", tmp_path / "work", 4)[0]  # a quick check never hears test
     cells = Cells(tmp_path / "cells.jsonl")
     list(run_cells(cells, trained, replace(plan, widths={})))
-    row = cells.done(cell_config(trained, FLOAT_SYSTEM, plan), 0)
+    row = cells.done(cell_config(trained.scored, FLOAT_SYSTEM, plan), 0)
     assert trained.split == "dev" and row is not None and len(row["figures"]["words_each"]) == 4
     best = min(sum(counts) for _, *counts in row["figures"]["dev"])
     assert sum(map(sum, row["figures"]["counts"][f"{row['figures']['penalties'][OWN]:g}"].values())) == best
@@ -233,21 +235,76 @@ def test_the_command_measures_and_prints_and_prints_again(
         attribution.main()
         return capsys.readouterr().out
 
-    assert called("--table").startswith("nothing has been measured for these runs\n")
+    assert called("--table").startswith("Still to be measured: float32, and all that is compared with it.\n")
     shipped_plan = yaml.safe_load((BENCHMARKS / "attribution.yaml").read_text())
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**shipped_plan, "widths": {2: "lloyd-max"}}))
     measured = called("--plan", str(tmp_path / "plan.yaml"))
     assert measured.startswith("estimated: 0.00 CPU hours")
-    assert "tones, test, 2 seeds: errors" in measured and "seeds 0, 1; commit" in measured
+    assert "tones, test, 2 seeds: WER %" in measured and "seeds 0, 1; commit" in measured
     page = tmp_path / "page.md"
     page.write_text("<!-- tables: attribution tones test -->\n<!-- end of tables: attribution tones test -->\n")
     called("--plan", str(tmp_path / "plan.yaml"), "--table", "--page", str(page))
-    assert "| all 2 | 2 |" in page.read_text() and "tones, test, 2 seeds: errors\n\n|" in page.read_text()
+    text = page.read_text()
+    assert "| all 2 | 2 |" in text and "| seed 0 | 2 |" not in text  # of several seeds, only what they are together
+    assert "tones, test, 2 seeds: all errors, relative to float32\n\n|" in text
     printed = called("--plan", str(tmp_path / "plan.yaml"), "--table")
     assert printed == measured[measured.index(printed.splitlines()[0]) :]
-    assert "still to be measured, of some seed: encoder, 8 bits" in called("--table")
+    assert "Still to be measured, of some seed: encoder, 8 bits" in called("--table")
     quick = called("--quick")
     assert "QUICK CHECK" in quick and "tones, dev, 1 seed" in quick
+
+
+def test_tables_need_only_cells(
+    folders: list[Path], tones: Path, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    kept = tmp_path / "cells.jsonl"
+
+    def called(*more: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["attribution.py", "--table", "--results", str(kept), *more])
+        attribution.main()
+        return capsys.readouterr().out
+
+    with pytest.raises(SystemExit, match="--recipe: expected a name, found cells of no recipe"):
+        called()
+    assert called("--recipe", "tones").startswith("Still to be measured: float32")
+    cells = Cells(kept)
+    for trained in open_runs(folders, tones, "test", tmp_path / "work", None):
+        list(run_cells(cells, trained, replace(plan, widths={})))
+    with_runs = called(*map(str, folders), "--data", str(tones))
+    monkeypatch.setattr(attribution, "open_runs", None)
+    assert called() == called("--recipe", "tones") == with_runs and "2 cells, seeds 0, 1;" in with_runs
+    other = Scored("other", 0, "test", {"model": "", "module": "", "manifests": {}})
+    cells.record(cell_config(other, FLOAT_SYSTEM, plan), 0, {}, 1.0)
+    with pytest.raises(SystemExit, match="--recipe: expected a name, found cells of other, tones"):
+        called()
+    for wrong in (["--quick"], ["--data", str(tones)], [str(folders[0])], [*map(str, folders), "--recipe", "tones"]):
+        with pytest.raises(SystemExit, match="2"):
+            called(*wrong)
+
+
+def test_runs_of_cells_are_the_last_of_each_seed_on_the_last_data(plan: Plan, tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "cells.jsonl")
+    other = replace(plan, penalties=(0.0,))
+
+    def measured(seed: int, model: str, data: str, plan: Plan = plan, **more: Any) -> Scored:
+        content = {"model": model, "module": model, "manifests": {"dev": data, "test": data}}
+        scored = replace(Scored("tones", seed, "test", content), **more)
+        for system in plan.systems[:2]:
+            cells.record(cell_config(scored, system, plan), seed, {}, 1.0)
+        return scored
+
+    measured(2, "old", "old data")
+    measured(1, "old", "data")
+    zero = measured(0, "a", "data")
+    one = measured(1, "b", "data")
+    quick = measured(3, "c", "data", quick=60, split="dev")
+    dev = measured(0, "a", "data", split="dev")
+    fewer = measured(1, "d", "data", plan=other)
+    assert scored_runs(Cells(cells.path), "test", plan) == {"tones": (zero, one)}
+    assert scored_runs(Cells(cells.path), "dev", plan) == {"tones": (dev,)} and quick.split == "dev"
+    assert scored_runs(Cells(cells.path), "test", other) == {"tones": (fewer,)}
+    assert scored_runs(Cells(tmp_path / "none"), "test", plan) == {}
 
 
 # Made-up counts: twelve speakers of ten utterances of ten words, two seeds.
@@ -256,7 +313,7 @@ SPEAKERS, UTTERANCES, WORDS = 12, 10, 10
 Counts = tuple[int, int, int]  # substitutions, insertions, deletions of each utterance
 
 
-def put(results: Results, trained: Trained, system: System, counts: Mapping[str, Counts], own: float = 1.0) -> None:
+def put(results: Results, scored: Scored, system: System, counts: Mapping[str, Counts], own: float = 1.0) -> None:
     """A finished cell: counts of each mode; none, frozen (0.5 nats) and own need not differ."""
     penalties = {NONE: 0.0, FROZEN: 0.5, OWN: own}
     n = SPEAKERS * UTTERANCES
@@ -267,7 +324,7 @@ def put(results: Results, trained: Trained, system: System, counts: Mapping[str,
     if system is FLOAT_SYSTEM:
         clusters = [i // UTTERANCES for i in range(n)]
         figures |= {"words_each": [WORDS] * n, "clusters": clusters}
-    results.cells.record(cell_config(trained, system, results.plan), trained.seed, figures, 1.0)
+    results.cells.record(cell_config(scored, system, results.plan), scored.seed, figures, 1.0)
 
 
 def same(*counts: int) -> dict[str, Counts]:
@@ -277,8 +334,10 @@ def same(*counts: int) -> dict[str, Counts]:
 
 @pytest.fixture
 def results(runs: list[Trained], plan: Plan, tmp_path: Path) -> Results:
-    found = Results(Cells(tmp_path / "made-up.jsonl"), tuple(runs), replace(plan, widths={2: "lloyd-max"}))
-    for trained in runs:
+    found = Results(
+        Cells(tmp_path / "made-up.jsonl"), tuple(one.scored for one in runs), replace(plan, widths={2: "lloyd-max"})
+    )
+    for trained in found.runs:
         put(found, trained, FLOAT_SYSTEM, same(2, 0, 0), own=0.5)
     return found
 
@@ -334,6 +393,9 @@ def test_components_are_shares_of_their_sum_beside_the_whole(results: Results) -
         "+30.00 (75 %)", "+10.00 (25 %)", "+0.00 (0 %)", "+40.00 [+40.00, +40.00]", "+20.00 [+20.00, +20.00]",
         "-20.00 [-20.00, -20.00]: less than the sum", "+10.00 [+10.00, +10.00]", "+10.00 [+10.00, +10.00]",
     ]  # fmt: skip
+    assert component_table(results, pooled=True) == lines[2:]
+    single = replace(results, runs=results.runs[:1])
+    assert component_table(single, pooled=True) == component_table(single) == lines[:1]
     assert component_table(replace(results, cells=Cells(results.cells.path.with_name("other.jsonl")))) == []
 
 
@@ -348,7 +410,7 @@ def test_parts_that_make_up_the_whole_are_not_told_from_it(results: Results) -> 
 
 
 def test_totals_agree_with_scoring(runs: list[Trained], plan: Plan, tmp_path: Path) -> None:
-    results = Results(Cells(tmp_path / "cells.jsonl"), tuple(runs[:1]), replace(plan, widths={}))
+    results = Results(Cells(tmp_path / "cells.jsonl"), (runs[0].scored,), replace(plan, widths={}))
     list(run_cells(results.cells, runs[0], results.plan))
     found = total(score_hypotheses(transcribe_split(runs[0].run.model, runs[0].data, "test")))
     assert results.percent(results.counts(FLOAT_SYSTEM, NONE)) == pytest.approx(found.wer)

@@ -47,6 +47,7 @@ from joint_arms import (  # noqa: E402
     tasks_of,
 )  # fmt: skip
 from joint_budget import hours_of, sizes, table  # noqa: E402
+from tables import Tables  # noqa: E402
 
 TEXTS = [["a b", "a", "b b a"], ["c", ""], ["a b c", "a c c", "b", "c c"]]
 REFERENCES = {"0": "a b", "1": "c a", "2": "a b c"}
@@ -201,7 +202,41 @@ def test_a_cell_is_that_of_its_files_and_settings(setting: Setting, tmp_path: Pa
     assert len(set(configs)) == len(configs)
     assert others[2].setting.folder == setting.folder == others[4].setting.folder  # plans and lists are shared
     (setting.runs["lm"] / "model.safetensors").write_text("another")
-    assert config_hash(cell.config) not in configs
+    assert config_hash(Cell(replace(setting), 3, JOINT).config) not in configs
+
+
+def test_tables_need_only_cells(
+    setting: Setting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def called(*more: str | Path) -> str:
+        arguments = ["--table", "--results", tmp_path / "cells.jsonl", *more]
+        monkeypatch.setattr(sys, "argv", ["joint_budget.py", *map(str, arguments)])
+        joint_budget.main()
+        return capsys.readouterr().out
+
+    assert called().startswith("Still to be measured: fp32; bytes of 3 bits, uniform; ")
+    plan = load_plan(BENCHMARKS / "joint_budget.yaml")
+    ours = replace(setting, plan=plan)
+    cells = Cells(tmp_path / "cells.jsonl")
+    for other in ("lm", "asr"):  # of other models, measured before
+        (setting.runs["lm"] / "model.safetensors").write_text(f"another than {other}")
+        put(cells, Cell(replace(ours), None, FLOAT), [9] * CONVERSATIONS)
+    (setting.runs["lm"] / "model.safetensors").write_text("lm")
+    for cell in cells_of(replace(ours))[:3]:
+        put(cells, cell, [2] * CONVERSATIONS)
+    put(cells, Cell(replace(ours, split="dev"), None, FLOAT), [8] * CONVERSATIONS)
+    for folder in setting.runs.values():
+        (folder / "model.safetensors").unlink()
+    out = called()
+    assert "20.00" in out and "90.00" not in out and "80.00" not in out and "Searching both models took 5 s." in out
+    page = tmp_path / "page.md"
+    page.write_text("<!-- tables: joint_budget test -->\n<!-- end of tables: joint_budget test -->\n")
+    assert called("--page", page) == ""
+    text = page.read_text()
+    assert "| 3 bits | uniform | 77.00 | 20.00 |" in text and "joint_budget.py: 3 cells, seed 0;" in text
+    assert "Still to be measured: bytes of 3 bits, separate; " in text
+    with pytest.raises(SystemExit, match="2"):
+        called("--recognizer", tmp_path)
 
 
 def test_the_plan_that_ships_keeps_recognizers_few() -> None:
@@ -254,10 +289,11 @@ def test_a_tiny_recognizer_and_language_model_go_all_the_way(
     for task in tasks_of(setting, cells):
         result = task.run(*task.arguments)
         told.append(joint_budget.record(cells, result))
-    joint_budget.show(cells, setting, finished.print_markdown)
+    joint_budget.show(cells, setting, Tables())
     out = capsys.readouterr().out
+    named = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in out.splitlines() if "│" in line}
     assert told[0] == "done" and all(line.startswith("WER ") for line in told[1:])
-    assert "| 4 bits | joint |" in out and "| 4 bits | separate |" in out and "searching both models" in out
+    assert {("4 bits", s) for s in SPLITS if s != FLOAT} <= named and "Searching both models took" in out
     found = {cell.split: joint_budget.figures_of(cells, cell) or {} for cell in cells_of(setting)}
     total = {split: sum(x["model_bytes"] for x in figures["models"].values()) for split, figures in found.items()}
     assert max(total[JOINT], total[SEPARATE], total[APART]) <= total[UNIFORM] < total[FLOAT]

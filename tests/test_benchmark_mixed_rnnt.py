@@ -215,11 +215,24 @@ def test_bits_are_told_by_matrix_and_once_a_plan(results: Results, plan: Plan) -
 def test_the_script_prints_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--data", "an4", "--table", "--seeds", "1", "--results", tmp_path / "none.jsonl", "--work", tmp_path]
-    monkeypatch.setattr(sys, "argv", ["mixed_precision_rnnt.py", *map(str, options), "--markdown"])
+    options = ["--table", "--results", tmp_path / "cells.jsonl", "--work", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["mixed_precision_rnnt.py", *map(str, options)])
     mixed_precision_rnnt.main()
     out = capsys.readouterr().out
-    assert "| fp32 | 32 |" in out and "still to be measured: 19 cells, fp32 (an4, seed 0) first" in out
+    assert out.startswith("Still to be measured: 114 cells, fp32 (an4, seed 0) first.\n") and "synth" not in out
+    cells = Cells(tmp_path / "cells.jsonl")
+    corpora = load_plan(BENCHMARKS / "mixed_precision_rnnt.yaml", None).corpora
+    place = place_of(corpora[0], "", 0, True, tmp_path)
+    put(Results(cells, (place,), "test"), place, None, [10] * UTTERANCES)
+    page = tmp_path / "page.md"
+    region = "mixed_precision_rnnt test"
+    page.write_text(f"<!-- tables: {region} -->\n<!-- end of tables: {region} -->\n")
+    options = [*options, "--data", "an4", "--seeds", "1", "--page", page]
+    monkeypatch.setattr(sys, "argv", ["mixed_precision_rnnt.py", *map(str, options)])
+    mixed_precision_rnnt.main()
+    text = page.read_text()
+    assert "| fp32 | 32 | 1,000 | 50.00 |" in text and "measured: 18 cells, rounded, uniform, 3 (an4" in text
+    assert "benchmarks/mixed_precision_rnnt.py: 1 cell, seed 0; commit made up" in text
 
 
 class Tiny(torch.nn.Module):
