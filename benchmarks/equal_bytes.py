@@ -75,7 +75,8 @@ class Curves:
         return [point for corpus in self.sizes for arm in self.arms if (point := self._point(corpus, arm)) is not None]
 
     def _point(self, corpus: Corpus, arm: Arm) -> Point | None:
-        seeds = [s for s in self.test.seeds([corpus], arm) if s in self.dev.seeds([corpus], arm)]
+        seeds = self.dev.seeds([corpus], arm)  # first: of test there are cells of the other benchmark, shown by none
+        seeds = [seed for seed in seeds if seed in self.test.seeds([corpus], arm)]
         if not seeds:
             return None
         figures = self.test.figures(corpus, corpus.folds[0], seeds[0], arm) or {}
@@ -280,10 +281,18 @@ AS_FAST = ("as fast", "WER %", "difference")
 def show(name: str, curves: Curves, emit: Tables) -> None:
     emit(f"{name}: size against error", CURVE, curve(curves))
     emit(f"{name}: at the bytes of each 8-bit file", BUDGETS + AS_FAST, budgets(curves))
+    if left := missing(curves):
+        emit.text(f"{name}: still to be measured: {', '.join(left)}.")
+
+
+def missing(curves: Curves) -> list[str]:
+    """Sizes that lack points, with the bits of those."""
     there = {(point.corpus, point.arm.name) for point in curves.points}
-    due = [f"{c.size}, {a.bits} bits" for c in curves.sizes for a in curves.arms if (c, a.name) not in there]
-    if due:
-        emit.text(f"{name}: still to be measured: {'; '.join(due)}.")
+    lacking = {
+        corpus.size: [str(arm.bits) for arm in curves.arms if (corpus, arm.name) not in there]
+        for corpus in curves.sizes
+    }
+    return [f"{size} ({'/'.join(bits)} bits)" for size, bits in lacking.items() if bits]
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ sys.path.append(str(BENCHMARKS))  # scripts, not a package
 import cells as finished  # noqa: E402
 from arms import Corpus, cell_config, load_plan, place_of  # noqa: E402
 from cells import Cells  # noqa: E402
-from equal_bytes import OURS, Curves, arms_of, budgets, curve  # noqa: E402
+from equal_bytes import OURS, Curves, arms_of, budgets, curve, missing  # noqa: E402
 from places import Place  # noqa: E402
 from s8bqat_rnnt import Results  # noqa: E402
 
@@ -83,6 +83,7 @@ def test_dev_chooses_and_test_compares(plan: tuple[list[Corpus], list[Arm]], tmp
     }
     curves = Curves((small, large), tuple(arms[1:]), dev, test, speeds, 0.02)
     assert [line[2] for line in curve(curves)] == ["0", "1", "1", "2"]
+    assert missing(curves) == [f"{place.source.size} (5/3/2 bits)" for place in places]
     first, second = budgets(curves)
     # Within 1000 bytes and 2 %: the larger network at 4 bits, although the smaller one has fewer errors on test.
     assert first[1].endswith("8 bits") and first[3] == f"{large.size}, 4 bits" and first[4] == "14.00"
