@@ -198,7 +198,8 @@ def test_the_commands_train_compress_and_evaluate(talk: Path, base: Run, tmp_pat
     run = tmp_path / "runs" / "lm"
     log = run_command("train", str(file), "--data", str(talk), "--out", str(run), "--threads", "1")
     assert "trained:" in log
-    assert re.search(r"epoch 1 of \d+: .*loss .*; \d+ s each, \d+ min left\n", log)
+    assert re.search(r"epoch 1 of 3: dev_loss [\d.]+, .*train_loss [\d.]+; \d+ s each, \d+ s left\n", log)
+    assert re.search(r"epoch 3 of 3: .*; \d+ s each\n", log)
     assert (run / "model.safetensors").read_bytes() == base.model.read_bytes()
     shown = run_command("compress", str(run), "--bits", "3", "--scheme", "straight_through", "--threads", "1")
     small = tmp_path / "runs" / "lm-straight_through-3bit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -105,6 +106,24 @@ def test_the_same_seed_gives_the_same_file_and_a_kill_changes_nothing(
     assert all(row["seconds"] > 0 for row in rows)
     assert epoch_seconds(tmp_path / "cut") == sorted(row["seconds"] for row in rows)[1]
     assert epoch_seconds(tmp_path) is None
+
+
+def test_an_epoch_tells_what_it_measured_and_a_resumed_run_goes_on_telling(
+    tones: Path, recipe: Recipe, tmp_path: Path, kill_at, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = recipe.model_copy(update={"training": recipe.training.model_copy(update={"validate_every": 2})})
+    kill_at(16)
+    with pytest.raises(Killed):
+        train(recipe, tones, tmp_path / "run")
+    before = capsys.readouterr().out
+    kill_at(None)
+    train(recipe, tones, tmp_path / "run")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
+    assert [x.split(":")[0] for x in before.splitlines()] == ["epoch 1 of 3", "epoch 2 of 3"]
+    assert ["dev_wer" in x for x in before.splitlines()] == [False, True]
+    assert re.fullmatch(r"epoch 3 of 3: train_loss [\d.]+; \d+ s each", line)
+    rows = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert ["dev_wer" in row for row in rows] == [False, True, False]
 
 
 def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, recipe: Recipe, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -20,14 +21,16 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from sottovoce.progress import rate, span
+
 FIRST_LINE, NEXT_LINE = 10.0, 30.0  # seconds: short steps say nothing, long ones not too much
 
 
 @contextmanager
 def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
     """Gives ``update(done, total)``: a bar with rate and time left on a terminal; elsewhere plain lines, the first
-    after ten seconds and one every half minute."""
-    if not console.is_terminal:
+    after ten seconds and one every half minute. A terminal that cannot move its cursor gets lines, too."""
+    if not console.is_interactive:
         yield PlainLines(console, what)
         return
     columns = (
@@ -54,34 +57,39 @@ class RateColumn(ProgressColumn):
 
 
 class PlainLines:
-    """``what: 120 of 500, 3.2 a second, 2 min left``, for a log."""
+    """``what: 120 of 500, 3.2 a second, 2 min left``, for a log.
+
+    The rate is that of the last half minute: what a search or a comparison kept from an earlier run passes at once, and
+    each split of a corpus begins at nothing again.
+    """
 
     def __init__(self, console: Console, what: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._console, self._what, self._clock = console, what, clock
-        self._start = clock()
-        self._due = self._start + FIRST_LINE
-        self._first: int | None = None  # what was done before: a resumed search begins in the middle
+        self._due = clock() + FIRST_LINE
+        self._seen = deque[tuple[float, int]]()  # when so much was done, at most one each second
+        self._total: int | None = None
 
     def __call__(self, done: int, total: int) -> None:
         now = self._clock()
-        if self._first is None:
-            self._first, self._start = done, now
-        if now < self._due or done == self._first:
+        self._see(now, done, total)
+        if now < self._due:
             return
         self._due = now + NEXT_LINE
-        speed = (done - self._first) / (now - self._start) if now > self._start else 0.0
+        speed = self._speed()
         left = f", {span((total - done) / speed)} left" if speed and done < total else ""
         line = f"{self._what}: {done:,} of {total:,}{f', {rate(speed)}' if speed else ''}{left}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def _see(self, now: float, done: int, total: int) -> None:
+        if total != self._total or (self._seen and done < self._seen[-1][1]):
+            self._seen.clear()
+        self._total = total
+        if self._seen and int(now) == int(self._seen[-1][0]):
+            self._seen.pop()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and now - self._seen[1][0] >= NEXT_LINE:
+            self._seen.popleft()
 
-def span(seconds: float) -> str:
-    """``45 s``, ``12 min``, ``1.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def rate(a_second: float) -> str:
-    """``3.2 a second``, ``12 a minute``."""
-    return f"{a_second:.3g} a second" if a_second >= 1 else f"{60 * a_second:.3g} a minute"
+    def _speed(self) -> float:
+        (begin, before), (end, after) = self._seen[0], self._seen[-1]
+        return (after - before) / (end - begin) if end > begin else 0.0

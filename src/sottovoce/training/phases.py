@@ -23,6 +23,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from sottovoce.errors import ConfigError
+from sottovoce.progress import span
 from sottovoce.training.config import PhaseConfig, TrainingConfig
 from sottovoce.training.run import write_file
 from sottovoce.training.task_module import PhaseData, TaskModule
@@ -215,10 +216,10 @@ class EpochLines(pl.Callback):
             return
         done = trainer.current_epoch + 1
         each = (time.perf_counter() - self._begin) / (done - self._first)
-        found = ", ".join(f"{name} {float(value):.4g}" for name, value in sorted(trainer.callback_metrics.items()))
-        left = (self.epochs - done) * each / 60
-        line = f"epoch {done} of {self.epochs}: {found}; {each:.0f} s each, {left:.0f} min left"
-        Console().print(line, highlight=False, soft_wrap=True)
+        found = ", ".join(f"{name} {value:.4g}" for name, value in sorted(_figures(trainer).items()))
+        left = f", {span((self.epochs - done) * each)} left" if done < self.epochs else ""
+        line = f"epoch {done} of {self.epochs}: {found}; {span(each)} each{left}"
+        Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class MetricsFile(pl.Callback):
@@ -241,7 +242,7 @@ class MetricsFile(pl.Callback):
         if not trainer.is_global_zero:
             return
         row: dict[str, Any] = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        row |= {key: round(float(value), 6) for key, value in trainer.callback_metrics.items()}
+        row |= {name: round(value, 6) for name, value in _figures(trainer).items()}
         row["seconds"] = round(time.perf_counter() - self._begin, 3)
         # A resumed epoch counts once.
         kept = [line for line in self._lines() if json.loads(line)["epoch"] < row["epoch"]]
@@ -249,6 +250,13 @@ class MetricsFile(pl.Callback):
 
     def _lines(self) -> list[str]:
         return self.path.read_text().splitlines() if self.path.exists() else []
+
+
+def _figures(trainer: pl.Trainer) -> dict[str, float]:
+    """What this epoch logged. Lightning also keeps the dev figures of an earlier one, where this one had no dev."""
+    validated = (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) == 0
+    found = trainer.callback_metrics.items()
+    return {name: float(value) for name, value in found if validated or not name.startswith("dev_")}
 
 
 def quiet_libraries() -> None:
@@ -283,5 +291,6 @@ def _callbacks(
             ModelCheckpoint(checkpoints, filename="best", monitor=monitor, mode="min", enable_version_counter=False)
         )
     if progress:
-        found.append(EpochBar(epochs) if sys.stdout.isatty() else EpochLines(epochs))
+        drawn = sys.stdout.isatty() and Console().is_interactive
+        found.append(EpochBar(epochs) if drawn else EpochLines(epochs))
     return found
