@@ -134,9 +134,28 @@ def test_a_budget_that_two_models_share_is_drawn_for_each(make_run: MakeRun) -> 
     found = section(made(run), "sensitivity")
     assert "by word errors" in found and found.count("--heat") == 9 and found.count("chosen") == 3
     assert "asr:" not in found and "lm:" not in found
-    (run / "joint_sensitivity.json").write_text('{"clusters": [{"name": 1}]}')
-    with pytest.raises(DataError, match=r"joint_sensitivity\.json: expected clusters"):
-        made(run)
+
+
+def test_a_damaged_joint_table_is_named(make_run: MakeRun) -> None:
+    run = make_run("q4", 4)
+    file = run / "joint_sensitivity.json"
+    cluster = {"name": "asr:joiner", "weights": 1, "omega": [0.1], "parts": [["asr:joiner.output.weight", 0, 1]]}
+    for damage, message in (
+        ({"clusters": [{"name": 1}]}, "expected clusters with their parts"),
+        ({"clusters": [{**cluster, "parts": [[]]}]}, "expected clusters with their parts"),
+        ({"clusters": None}, "expected clusters with their parts"),
+        ({"bits": [2]}, "expected clusters with their parts"),
+        ({"bits": [2], "clusters": []}, "begin with asr:, found none"),
+        ({"bits": [2], "clusters": [{**cluster, "name": "lm:output"}]}, "begin with asr:, found none"),
+        ({"clusters": [cluster]}, "expected bits and clusters"),
+        ({"bits": [2, 4], "clusters": [cluster]}, "expected bits and clusters"),
+        ([cluster], "expected a JSON object"),
+    ):
+        file.write_text(json.dumps(damage))
+        with pytest.raises(DataError, match=f"^{re.escape(str(file))}.*{message}"):
+            made(run)
+    file.write_text(json.dumps({"bits": [2], "clusters": [cluster]}))
+    assert section(made(run), "sensitivity").count("--heat") == 10  # its own table, and this cluster
 
 
 def test_figures_are_those_of_the_results_file(make_run: MakeRun) -> None:

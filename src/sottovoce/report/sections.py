@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from sottovoce.packed import PackedMatrix
@@ -93,9 +94,10 @@ def sensitivities(runs: Sequence[RunFolder]) -> list[Markup]:
     """The table of every run that was searched."""
     found = []
     for run in runs:
-        for table in _searched(run):
-            text = f"{run.name}, by {table.get('metric')}: darker suffers more, by logarithm; framed is what its plan "
-            found += [element("p", text + "chose.", class_="note"), heat_map(table, run.json("plan.json"))]
+        for file, table in _searched(run):
+            searched = f"{run.name}, by {table.get('metric')}"
+            text = f"{searched}: darker suffers more, by logarithm; framed is what its plan chose."
+            found += [element("p", text, class_="note"), heat_map(table, run.json("plan.json"), file)]
     if found:
         return found
     folder = shlex.quote(str(next((run.folder for run in runs if run.bits == 32), runs[0].folder)))
@@ -104,13 +106,14 @@ def sensitivities(runs: Sequence[RunFolder]) -> list[Markup]:
     ]
 
 
-def _searched(run: RunFolder) -> Iterator[Mapping[str, Any]]:
-    """The table of its own search, and its part of one that it shared a budget in."""
-    own, joint = run.json("sensitivity.json"), run.json("joint_sensitivity.json")
-    if own is not None:
-        yield own
-    if joint is not None:
-        yield of_role(joint, "lm" if run.is_language_model else "asr")
+def _searched(run: RunFolder) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The table of its own search, and its part of one that it shared a budget in, with the files that hold them."""
+    own, joint = "sensitivity.json", "joint_sensitivity.json"
+    if (found := run.json(own)) is not None:
+        yield run.folder / own, found
+    if (found := run.json(joint)) is not None:
+        file = run.folder / joint
+        yield file, of_role(found, "lm" if run.is_language_model else "asr", file)
 
 
 def errors(group: Group, utterances: int, recordings: int) -> list[Markup]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sottovoce.errors import DataError
 from sottovoce.report.markup import Markup, element
 
 
-def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None) -> Markup:
+def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None, file: Path) -> Markup:
     """Cells darken with the logarithm of the sensitivity; those that ``plan`` (plan.json) chose are framed.
 
-    Raises DataError for a table without clusters, bits and sensitivities, and for another plan.
+    Raises DataError, which names ``file``, for a table without clusters, bits and sensitivities, and for another plan.
     """
     try:
         widths = [int(b) for b in found["bits"]]
@@ -24,9 +25,7 @@ def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None) -> Markup
         if any(len(omega) != len(widths) for _, _, omega, _ in clusters):
             raise ValueError(f"one for each of {len(widths)} widths")
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"sensitivity.json, plan.json: expected bits and clusters with their sensitivities ({error})"
-        ) from error
+        raise DataError(f"{file}, plan.json: expected bits and clusters with their sensitivities ({error})") from error
     values = [math.log(v) for _, _, omega, _ in clusters for v in omega if v > 0] or [0.0]
     low, high = min(values), max(values)
     head = element(
@@ -45,10 +44,10 @@ def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None) -> Markup
     return element("div", table, class_="scroll")
 
 
-def of_role(found: Mapping[str, Any], role: str) -> Mapping[str, Any]:
+def of_role(found: Mapping[str, Any], role: str, file: Path) -> Mapping[str, Any]:
     """The clusters of one of the models that a joint table is about, under the names that they have there.
 
-    Raises DataError for a table without clusters.
+    Raises DataError, which names ``file``, for a table without clusters of that model.
     """
     mark = f"{role}:"
     try:
@@ -62,7 +61,9 @@ def of_role(found: Mapping[str, Any], role: str) -> Mapping[str, Any]:
             if cluster["name"].startswith(mark)
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"joint_sensitivity.json: expected clusters with their parts ({error})") from error
+        raise DataError(f"{file}: expected clusters with their parts ({error})") from error
+    if not clusters:
+        raise DataError(f"{file}: expected clusters of this model, with names that begin with {mark}, found none")
     return {**found, "clusters": clusters}
 
 
