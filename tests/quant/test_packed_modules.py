@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +128,26 @@ def test_a_layer_with_hooks_keeps_them(saved: tuple[Path, nn.Module]) -> None:
     sv.load(path, into=hooked, packed=True)
     assert isinstance(hooked.output, nn.Linear) and isinstance(hooked.embedding, PackedEmbedding)
     assert torch.allclose(hooked(TOKENS), model(TOKENS), rtol=1e-5, atol=1e-6) and len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        lambda layer: layer.register_forward_hook(lambda *_: None),
+        lambda layer: layer.register_forward_pre_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_hook(lambda *_: None),
+        lambda layer: layer.register_full_backward_pre_hook(lambda *_: None),
+        lambda layer: setattr(layer, "forward", layer.forward),
+    ],
+)
+def test_a_layer_with_a_hook_of_any_kind_stays(
+    saved: tuple[Path, nn.Module], hook: Callable[[nn.Module], object]
+) -> None:
+    hooked = Net()
+    hook(hooked.output)
+    kept = hooked.output
+    sv.load(saved[0], into=hooked, packed=True)
+    assert hooked.output is kept and isinstance(hooked.embedding, PackedEmbedding)
 
 
 @torch.no_grad()

@@ -179,6 +179,9 @@ def test_mistakes(models: dict[str, Path], tmp_path: Path) -> None:
         Recognizer(MODEL, lm=models["words"])
     with pytest.raises(ConfigError, match="internal_lm_weight: expected lm"):
         Recognizer(MODEL, method="beam", internal_lm_weight=0.5)
+    for weight in (0.0, 0.3):  # before a file is read
+        with pytest.raises(ConfigError, match=r"^lm_weight: expected lm"):
+            Recognizer("nowhere.safetensors", method="beam", lm_weight=weight)
     with pytest.raises(ConfigError, match="lm_weight: expected a finite number of at least 0, found -1"):
         Recognizer(MODEL, method="beam", lm=models["words"], lm_weight=-1)
     with pytest.raises(DataError, match=r"none\.arpa: cannot be read"):

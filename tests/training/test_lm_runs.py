@@ -248,6 +248,8 @@ def test_a_mixture_with_an_ngram_takes_its_weight_from_dev(talk: Path, base: Run
     [
         (["--split", "nowhere"], "expected a split of train, dev, validation, found 'nowhere'"),
         (["--blank-penalty", "1"], "--blank-penalty is for recognizers"),
+        (["--lm-weight", "0.3"], "--lm-weight is for recognizers"),
+        (["--internal-lm-weight", "0.2"], "--internal-lm-weight is for recognizers"),
         (["--weight", "0.3"], "--weight is the share in a mixture: expected --ngram beside it"),
         (["--context", "page"], "context: expected sentence or conversation, found 'page'"),
     ],

@@ -100,7 +100,9 @@ def evaluate(
     if data is None:
         raise ConfigError(f"{model}: expected --data, the folder of data to run it on")
     if is_language_model(load_model(file).architecture):
-        _check_lm(method, beam, blank_penalty, blank_penalties, lm, hypotheses, nbest_out)
+        _check_lm(
+            method, beam, blank_penalty, blank_penalties, lm, lm_weight, internal_lm_weight, hypotheses, nbest_out
+        )
         if weight is not None and ngram is None:
             raise ConfigError("--weight is the share in a mixture: expected --ngram beside it")
         found = perplexity_figures(
@@ -182,6 +184,8 @@ def _check_lm(
     blank_penalty: float | None,
     blank_penalties: str | None,
     lm: Path | None,
+    lm_weight: float | None,
+    internal_lm_weight: float,
     hypotheses: Path | None,
     nbest_out: Path | None,
 ) -> None:
@@ -191,6 +195,8 @@ def _check_lm(
         ("--blank-penalty", blank_penalty is not None),
         ("--blank-penalties", blank_penalties is not None),
         ("--lm", lm is not None),
+        ("--lm-weight", lm_weight is not None),
+        ("--internal-lm-weight", internal_lm_weight > 0),
         ("--hypotheses", hypotheses is not None),
         ("--nbest-out", nbest_out is not None),
     )

@@ -35,9 +35,8 @@ def load(path: str | Path | PackedModel, *, into: nn.Module, packed: bool = Fals
     By default every weight is decoded, into the parameters as they are: any dtype, device or compiled graph stays.
     With ``packed`` each ``nn.Linear`` and ``nn.Embedding`` whose weight the file holds as codes is replaced by a layer
     that keeps the codes, on its weight's device (so compile afterwards); all others, and layers with hooks, are
-    decoded. Weights that
-    ``sort_rows`` sorted come back in the module's own order, unless it was sorted too. The file chooses values only:
-    which code runs is decided by the module.
+    decoded. Weights that ``sort_rows`` sorted come back in the module's own order, unless it was sorted too. The file
+    chooses values only: which code runs is decided by the module.
 
     Raises FormatError when the file cannot be trusted, or naming the tensor that is missing, left over or of another
     shape, without memory (meta device) or in shards (FSDP2); the module is unchanged then.
@@ -72,10 +71,10 @@ def _check(path: str, model: PackedModel, state: Mapping[str, Tensor], sources: 
         where = "the file lacks" if name in state else "the module lacks"
         raise FormatError(f"{path}: {where} tensor {name!r}")
     for name, target in state.items():
-        if target.is_meta:
-            raise FormatError(f"{path}: tensor {name!r}: the module's is on the meta device; module.to_empty() first")
         if hasattr(target, "full_tensor"):  # a DTensor, whose import takes seconds
             raise FormatError(f"{path}: tensor {name!r}: the module's is in shards; load before fully_shard")
+        if target.is_meta:
+            raise FormatError(f"{path}: tensor {name!r}: the module's is on the meta device; module.to_empty() first")
         found = tuple(model.tensor(sources[name].stored).shape)
         if found != tuple(target.shape):
             raise FormatError(f"{path}: tensor {name!r}: expected shape {tuple(target.shape)}, found {found}")

@@ -13,6 +13,7 @@ from sottovoce.packed import Band, PackedMatrix
 from sottovoce.quant.codebook_linear import codebook_linear, takes
 
 _GROUP = 8  # codes that fill whole bytes at any width: b bytes
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class PackedBand(nn.Module):
@@ -159,10 +160,10 @@ def packed_twin(module: nn.Module, weight: PackedWeight) -> nn.Module | None:
     """The layer over a packed weight that computes what ``module`` computes, None where there is no such layer.
 
     Only layers with the forward of ``nn.Linear`` or ``nn.Embedding`` itself have one: a subclass may compute anything,
-    and so may hooks, which a new layer would not have.
+    and so may hooks and a forward of the object's own, which a new layer would not have.
     """
     forward: Any = type(module).forward
-    if module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or "forward" in vars(module):
+    if any(getattr(module, hooks) for hooks in _HOOKS) or "forward" in vars(module):
         return None
     if isinstance(module, nn.Linear) and forward is nn.Linear.forward:
         return PackedLinear(module, weight)

@@ -75,6 +75,8 @@ class Recognizer:
             make_search, method, beam=beam, blank_penalty=blank_penalty, max_symbols=max_symbols
         )
         self._search: Search = self._make_search()  # refuses bad options before anything is read
+        if lm is None:
+            check_unused(lm_weight, internal_lm_weight)
         self._endpoint = endpoint
         if isinstance(model, PackedModel):
             self._read(model, arithmetic, num_threads)
@@ -95,8 +97,6 @@ class Recognizer:
                 num_threads=num_threads,
             )
             self._make_search = partial(self._make_search, fusion=fusion)
-        else:
-            check_unused(lm_weight, internal_lm_weight)
         self._search = self._search_for(())
 
     def _read(self, model: PackedModel, arithmetic: Arithmetic, num_threads: int) -> None:
