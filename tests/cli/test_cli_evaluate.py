@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from sottovoce.cli import main as cli
 from sottovoce.data.prepared import load_cuts
 from sottovoce.data.utterances import split_utterances
 from sottovoce.decoding.nbest_files import read_nbest
+from sottovoce.errors import FormatError
 from sottovoce.evaluation.hypotheses import read_hypotheses
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import total
@@ -149,6 +151,12 @@ def test_a_language_model_in_the_search_changes_what_is_heard(
     )  # fmt: skip
     assert read_hypotheses(heard) == fused != plain
     assert "language model's weight 2;" in evaluate(run_folder, *options)[1]
+
+
+def test_a_model_that_is_not_there_is_told_before_its_data(tmp_path: Path) -> None:
+    for model in (tmp_path, tmp_path / "nowhere.safetensors"):
+        error = CliRunner().invoke(cli.app, ["evaluate", str(model)]).exception
+        assert isinstance(error, FormatError) and str(model) in str(error)
 
 
 @pytest.mark.parametrize(

@@ -96,10 +96,11 @@ def evaluate(
     """
     check_folder(hypotheses, scores, nbest_out)
     file, own_data, recipe = _opened(model)
+    of_language = is_language_model(load_model(file).architecture)
     data = data or own_data
     if data is None:
         raise ConfigError(f"{model}: expected --data, the folder of data to run it on")
-    if is_language_model(load_model(file).architecture):
+    if of_language:
         _check_lm(
             method, beam, blank_penalty, blank_penalties, lm, lm_weight, internal_lm_weight, hypotheses, nbest_out
         )

@@ -83,9 +83,9 @@ def describe(
 
     Without a plan it is ``BitPlan.uniform`` at ``bits``, over the weights that match an ``include`` pattern (all of
     them without one) and no ``exclude`` pattern, less those that cannot be packed as they stand. target: what the
-    packed file is meant to run in, "runtime" (ours), "onnxruntime" or "sherpa-onnx". Raises PlanError for a plan that
-    does not fit the model, for a pattern that matches nothing, for patterns beside a plan, and for a model that the
-    target cannot run.
+    packed file is meant to run in, "runtime" (ours), "onnxruntime" or "sherpa-onnx"; features and tokenizer, which a
+    module does not know, are checked at export. Raises PlanError for a plan that does not fit the model, for a pattern
+    that matches nothing, for patterns beside a plan, and for a model that the target cannot run.
     """
     if target is not None:
         check_target(network(model), target)
