@@ -5,12 +5,14 @@
 
 Networks of several sizes (benchmarks/equal_bytes.yaml) are trained alike in 32 bits and written in 8, 5, 4, 3 and 2
 bits: so each larger network at few bits has among its rivals the smaller ones in 8 bits, and the *wide 8-bit control*,
-itself in 8 bits. At each budget, the bytes of an 8-bit file, the rival is the 8-bit point within it that is best on
-dev; ours is the point of fewer bits within it that is best on dev; test compares the two, paired. ``--speeds`` times
-all files of seed 0 in turns, step by step, one thread, the 8-bit ones in PyTorch's and ONNX Runtime's int8 too: a
-rival's latency is that of the fastest of the three. As fast: the best on dev of the points of fewer bits that are
-within the budget and no slower than that. Finished cells are not run again; ``--table`` only prints them (of all
-corpora of the plan, unless ``--data`` names some), ``--page`` puts them into a page's region named as the plan's file.
+itself in 8 bits. In 8 bits each is there rounded and trained by the preset too, so that what the preset's training
+gives is not taken for a gain of bits. At each budget, the bytes of an 8-bit file, the rival is the 8-bit point within
+it that is best on dev; ours is the point of fewer bits within it that is best on dev; test compares the two, paired, on
+the seeds that all points have. ``--speeds`` times all files of seed 0 in turns, step by step, one thread, the 8-bit
+ones in PyTorch's and ONNX Runtime's int8 too: a rival's latency is that of the fastest of the three. As fast: the best
+on dev of the points of fewer bits that are within the budget and no slower than that. Finished cells are not run again;
+``--table`` only prints them (of all corpora of the plan, unless ``--data`` names some), ``--page`` puts them into a
+page's region named as the plan's file.
 """
 
 import argparse
@@ -23,24 +25,25 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from arms import Corpus, arm_of, job_at, load_plan, place_of, tasks_of, train_base
-from cells import Cells, print_machine
+from arms import Corpus, arm_of, cell_config, load_plan, model_of, place_of, tasks_of, train_base
+from cells import Cells, config_hash, print_machine
 from places import Place
 from s8bqat_rnnt import Results, record
 from tables import Tables, add_page_option, shown
 
-from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
+from sottovoce.evaluation.bootstrap import relative_difference
 from sottovoce.evaluation.turns import CYCLE, Steps, interleaved
 from sottovoce.packed import load_model
 from sottovoce.peers import INT8_PEERS, make_peer
 from sottovoce.runtime import make_network
 from sottovoce.training.comparison import CONTROL, Arm
-from sottovoce.training.run import Run
 from sottovoce.training.workers import Task, run_tasks
 
 HERE = Path(__file__).parent
 OURS = "sottovoce"
 STEPS = 400
+TIMING_HOURS = 0.02  # of one corpus
+SCORE_HOURS = 0.01  # of a file on one split
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Point:
 
     @property
     def name(self) -> str:
-        return f"{self.corpus.size}, {self.arm.bits} bits"
+        return f"{self.corpus.size}, {self.arm.system}, {self.arm.bits} bits"
 
 
 @dataclass(frozen=True)
@@ -74,14 +77,24 @@ class Curves:
     def points(self) -> list[Point]:
         return [point for corpus in self.sizes for arm in self.arms if (point := self._point(corpus, arm)) is not None]
 
-    def _point(self, corpus: Corpus, arm: Arm) -> Point | None:
+    @cached_property
+    def seeds(self) -> list[int]:
+        """Those that all points have: what dev chooses and what test compares rests on the same."""
+        found = [set(self._measured(corpus, arm)) for corpus in self.sizes for arm in self.arms]
+        there = [seeds for seeds in found if seeds]
+        return sorted(set.intersection(*there)) if there else []
+
+    def _measured(self, corpus: Corpus, arm: Arm) -> list[int]:
+        """Seeds with both splits."""
         seeds = self.dev.seeds([corpus], arm)  # first: of test there are cells of the other benchmark, shown by none
-        seeds = [seed for seed in seeds if seed in self.test.seeds([corpus], arm)]
-        if not seeds:
+        return [seed for seed in seeds if seed in self.test.seeds([corpus], arm)]
+
+    def _point(self, corpus: Corpus, arm: Arm) -> Point | None:
+        if not self.seeds or not self._measured(corpus, arm):
             return None
-        figures = self.test.figures(corpus, corpus.folds[0], seeds[0], arm) or {}
-        dev, test = ([results.wer(corpus, seed, arm) for seed in seeds] for results in (self.dev, self.test))
-        times = self.speeds.get(f"{corpus.name} {arm.name}", {})
+        figures = self.test.figures(corpus, corpus.folds[0], self.seeds[0], arm) or {}
+        dev, test = ([results.wer(corpus, seed, arm) for seed in self.seeds] for results in (self.dev, self.test))
+        times = self.speeds.get(label(corpus, arm), {})
         latency = min(times.values()) if times else None
         return Point(corpus, arm, int(figures["model_bytes"]), mean(dev), tuple(test), latency)
 
@@ -102,20 +115,12 @@ class Curves:
         return min(within, key=lambda point: point.dev, default=None)
 
     def difference(self, rival: Point, ours: Point) -> str:
-        """Relative difference of test errors with both one-sided 95 % bounds, over the seeds that both have."""
-        seeds = [
-            seed
-            for seed in self.test.seeds([rival.corpus], rival.arm)
-            if seed in self.test.seeds([ours.corpus], ours.arm)
-        ]
+        """Relative difference of test errors with both one-sided 95 % bounds."""
         errors = [
-            np.array([self.test.joined([point.corpus], seed, point.arm, "errors") for seed in seeds], float)
+            np.array([self.test.joined([point.corpus], seed, point.arm, "errors") for seed in self.seeds], float)
             for point in (rival, ours)
         ]
-        speakers = self.test.joined([rival.corpus], seeds[0], Arm(CONTROL, None), "speakers")
-        ids = [str(i) for i in range(len(speakers))]
-        persons = dict(zip(ids, (name.partition(" ")[2] for name in speakers), strict=True))
-        found = relative_difference(errors[0], errors[1], cluster_ids(ids, persons))
+        found = relative_difference(errors[0], errors[1], self.test.clusters([rival.corpus], self.seeds[0]))
         return f"{100 * found.estimate:+.1f} % [{100 * found.lower():+.1f}, {100 * found.upper():+.1f}]"
 
 
@@ -123,13 +128,14 @@ def curve(curves: Curves) -> list[list[str]]:
     """A line a point, smallest file first."""
     lines = []
     for point in sorted(curves.points, key=lambda p: p.bytes):
-        times = curves.speeds.get(f"{point.corpus.name} {point.arm.name}", {})
+        times = curves.speeds.get(label(point.corpus, point.arm), {})
         peers = [f"{1e3 * times[name]:.0f}" for name in INT8_PEERS if name in times]
         ours = f"{1e3 * times[OURS]:.0f}" if times else ""
         wers = " ".join(f"{wer:.2f}" for wer in point.test)
         kilobytes = f"{point.bytes / 1e3:,.0f}"
         lines.append([
-            point.corpus.size, str(point.arm.bits), kilobytes, f"{point.dev:.2f}", wers, ours, " / ".join(peers),
+            point.corpus.size, point.arm.system, str(point.arm.bits), kilobytes, f"{point.dev:.2f}", wers, ours,
+            " / ".join(peers),
         ])  # fmt: skip
     return lines
 
@@ -137,7 +143,7 @@ def curve(curves: Curves) -> list[list[str]]:
 def budgets(curves: Curves) -> list[list[str]]:
     """At the bytes of each 8-bit file: the best of 8 bits, the best of fewer, and of those the best that is as fast."""
     lines = []
-    for budget in sorted(point.bytes for point in curves.rivals):
+    for budget in sorted({point.bytes for point in curves.rivals}):
         rival = curves.best(budget, eight=True)
         ours = curves.best(budget, eight=False)
         if rival is None or ours is None:
@@ -154,24 +160,30 @@ def _wer(point: Point) -> str:
     return f"{mean(point.test):.2f}"
 
 
+def label(corpus: Corpus, arm: Arm) -> str:
+    """What names a file among those that are timed together."""
+    return f"{corpus.name} {arm.name}"
+
+
 def measure_speeds(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> dict[str, dict[str, float]]:
-    """Milliseconds a step, medians, of every file that is there, by place and arm and engine; all take turns."""
+    """Milliseconds a step, medians, by place and arm and engine; all files take turns. Raises SystemExit for one that
+    is not there."""
     systems: dict[tuple[str, str], Steps] = {}
     for place in places:
         for arm in arms:
-            path = Run(job_at(place, arm).folder).model
+            path, name = model_of(place, arm), label(place.source, arm)
             if not path.exists():
-                continue
-            model, label = load_model(path), f"{place.source.name} {arm.name}"
-            systems[label, OURS] = Steps(make_network(model))
+                raise SystemExit(f"{path}: expected the file of {name} to be timed beside the others, found none")
+            model = load_model(path)
+            systems[name, OURS] = Steps(make_network(model))
             if arm.bits == 8:
-                systems |= {(label, name): Steps(make_peer(name, model)) for name in INT8_PEERS}
+                systems |= {(name, peer): Steps(make_peer(peer, model)) for peer in INT8_PEERS}
     found: dict[str, dict[str, float]] = {}
-    keys = {f"{label}\n{engine}": (label, engine) for label, engine in systems}
+    keys = {f"{name}\n{engine}": (name, engine) for name, engine in systems}
     timed = interleaved({key: systems[pair] for key, pair in keys.items()}, cycles=STEPS // CYCLE)
     for key, times in timed.items():
-        label, engine = keys[key]
-        found.setdefault(label, {})[engine] = 1e3 * times.percentile(50)
+        name, engine = keys[key]
+        found.setdefault(name, {})[engine] = 1e3 * times.percentile(50)
     return found
 
 
@@ -183,7 +195,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="two sizes and widths, two epochs: checks the script only")
-    parser.add_argument("--speeds", action="store_true", help="time the files that are there, and print")
+    parser.add_argument("--speeds", action="store_true", help="time the files, which have to be there, and print")
     parser.add_argument("--table", action="store_true", help="print what is there")
     add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"))
@@ -199,7 +211,7 @@ def main() -> None:
     places = places_of(corpora, plan, options)
     cells = Cells(options.results)
     if options.speeds:
-        time_all(cells, places, arms, options)
+        time_all(cells, places, arms)
     elif not options.table:
         run(cells, places, arms, options)
     with shown(__file__, options.plan.stem, cells, options) as emit:
@@ -209,7 +221,7 @@ def main() -> None:
                 arms=tuple(arm for arm in arms if arm.name != CONTROL),
                 dev=Results(cells, places, "dev"),
                 test=Results(cells, places, "test"),
-                speeds=speeds_of(cells, name, options.quick),
+                speeds=speeds_of(cells, timed(places, name), arms),
                 tolerance=float(plan["tolerance"]),
             ), emit)  # fmt: skip
 
@@ -248,32 +260,58 @@ def _tasks(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], split
 
 
 def _hours(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm]) -> float:
+    """What is trained already is only scored."""
     hours = 0.0
-    for place in places:
-        for task in tasks_of(place, arms, cells, "test"):
-            base = task.run is train_base
-            trains = not base and task.arguments[1].compression is not None and not task.arguments[1].rounds
-            hours += place.source.base_hours if base else place.source.arm_hours if trains else 0.01
+    for split in ("test", "dev"):
+        for task in _tasks(cells, places, arms, split):
+            place = task.arguments[0]
+            if task.run is train_base:
+                hours += place.source.base_hours if split == "test" and not place.base.model.exists() else 0.0
+                continue
+            arm = task.arguments[1]
+            trains = arm.compression is not None and not arm.rounds and not model_of(place, arm).exists()
+            hours += place.source.arm_hours if split == "test" and trains else SCORE_HOURS
     return hours
 
 
-def time_all(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], options: argparse.Namespace) -> None:
+def time_all(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm]) -> None:
     """One cell a corpus: all its files of seed 0 and its first fold."""
+    chosen = [timed(places, name) for name in dict.fromkeys(place.source.prepared for place in places)]
+    due = [some for some in chosen if cells.done(speeds_config(some, arms), 0) is None]
+    print(f"estimated: {TIMING_HOURS * len(due):.2f} CPU hours", flush=True)
     print_machine()
-    for name in dict.fromkeys(place.source.prepared for place in places):
+    for some in due:
         begin = time.perf_counter()
-        config = {"speeds of": name, "quick": options.quick}
-        if cells.done(config, 0) is None:
-            chosen = [p for p in places if p.source.prepared == name and p.seed == 0 and p.fold == p.source.folds[0]]
-            cells.record(config, 0, {"milliseconds": measure_speeds(chosen, arms[1:])}, time.perf_counter() - begin)
+        figures = {"milliseconds": measure_speeds(some, arms[1:])}
+        cells.record(speeds_config(some, arms), 0, figures, time.perf_counter() - begin)
 
 
-def speeds_of(cells: Cells, name: str, quick: bool) -> dict[str, dict[str, float]]:
-    row = cells.done({"speeds of": name, "quick": quick}, 0)
+def timed(places: Sequence[Place[Corpus]], name: str) -> list[Place[Corpus]]:
+    """Where the files of a corpus lie that are timed: those of seed 0 and the first fold."""
+    return [p for p in places if p.source.prepared == name and p.seed == 0 and p.fold == p.source.folds[0]]
+
+
+def speeds_config(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> dict[str, Any]:
+    """What names the cell: all files that took turns, by what names their own cells."""
+    files = {label(p.source, arm): config_hash(cell_config(p, arm, "test")) for p in places for arm in arms[1:]}
+    return {"speeds of": files, "steps": STEPS}
+
+
+def speeds_of(cells: Cells, places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> dict[str, dict[str, float]]:
+    row = cells.done(speeds_config(places, arms), 0)
     return {} if row is None else row["figures"]["milliseconds"]
 
 
-CURVE = ("parameters", "bits", "kB", "dev WER %", "test WER % of seeds", "ours, µs a step", "PyTorch / ONNX Runtime")
+CURVE = (
+    "parameters",
+    "system",
+    "bits",
+    "kB",
+    "dev WER %",
+    "test WER % of seeds",
+    "ours, µs a step",
+    "PyTorch / ONNX Runtime",
+)
 BUDGETS = ("budget, kB", "8 bits", "WER %", "fewer bits", "WER %", "difference", "latency")
 AS_FAST = ("as fast", "WER %", "difference")
 
@@ -286,13 +324,16 @@ def show(name: str, curves: Curves, emit: Tables) -> None:
 
 
 def missing(curves: Curves) -> list[str]:
-    """Sizes that lack points, with the bits of those."""
+    """Sizes that lack points, with the arms of those."""
     there = {(point.corpus, point.arm.name) for point in curves.points}
     lacking = {
-        corpus.size: [str(arm.bits) for arm in curves.arms if (corpus, arm.name) not in there]
-        for corpus in curves.sizes
+        corpus.size: [arm.name for arm in curves.arms if (corpus, arm.name) not in there] for corpus in curves.sizes
     }
-    return [f"{size} ({'/'.join(bits)} bits)" for size, bits in lacking.items() if bits]
+    return [
+        f"{size} ({'all' if len(names) == len(curves.arms) else ', '.join(names)})"
+        for size, names in lacking.items()
+        if names
+    ]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from arms import Corpus, arm_of, cell_config, load_plan, place_of, tasks_of, train_base
 from cells import Cells, Result, print_machine
+from numpy.typing import NDArray
 from places import Place
 from tables import Tables, add_page_option, shown
 
@@ -79,6 +80,12 @@ class Results:
         words = sum(self.joined([corpus], seed, FP32, "words_each"))
         return 100.0 * sum(self.joined([corpus], seed, arm, "errors")) / words
 
+    def clusters(self, corpora: Sequence[Corpus], seed: int) -> NDArray[np.intp]:
+        """The speaker of each test utterance, or where they are fewer than eight, the utterance itself, (N,)."""
+        speakers = self.joined(corpora, seed, FP32, "speakers")
+        ids = [str(i) for i in range(len(speakers))]
+        return cluster_ids(ids, dict(zip(ids, speakers, strict=True)))
+
     def difference(
         self, corpora: Sequence[Corpus], arm: Arm, against: Arm = FP32
     ) -> tuple[RelativeDifference, int] | None:
@@ -86,13 +93,10 @@ class Results:
         seeds = self.seeds(corpora, arm, against)
         if not seeds:
             return None
-        speakers = self.joined(corpora, seeds[0], FP32, "speakers")
-        ids = [str(i) for i in range(len(speakers))]
-        clusters = cluster_ids(ids, dict(zip(ids, speakers, strict=True)))
         errors = [
             np.array([self.joined(corpora, seed, one, "errors") for seed in seeds], float) for one in (against, arm)
         ]
-        return relative_difference(errors[0], errors[1], clusters), len(seeds)
+        return relative_difference(errors[0], errors[1], self.clusters(corpora, seeds[0])), len(seeds)
 
     def judged(self, corpora: Sequence[Corpus], arm: Arm) -> tuple[Verdict, int] | None:
         """The verdict over all of these corpora, and the seeds that it rests on."""

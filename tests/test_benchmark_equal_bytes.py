@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,22 @@ from sottovoce.training.comparison import CONTROL, Arm
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # scripts, not a package
 import cells as finished  # noqa: E402
+import equal_bytes  # noqa: E402
 from arms import Corpus, cell_config, load_plan, place_of  # noqa: E402
 from cells import Cells  # noqa: E402
-from equal_bytes import OURS, Curves, arms_of, budgets, curve, missing  # noqa: E402
+from equal_bytes import (  # noqa: E402
+    OURS,
+    Curves,
+    arms_of,
+    budgets,
+    curve,
+    measure_speeds,
+    missing,
+    speeds_config,
+    speeds_of,
+    time_all,
+    timed,
+)  # fmt: skip
 from places import Place  # noqa: E402
 from s8bqat_rnnt import Results  # noqa: E402
 
@@ -69,7 +83,7 @@ def test_dev_chooses_and_test_compares(plan: tuple[list[Corpus], list[Arm]], tmp
     dev, test = Results(cells, places, "dev"), Results(cells, places, "test")
     found = {
         # (size, index of the arm): errors on dev and on test, bytes
-        (0, 1): (20, 20, 1000), (1, 1): (10, 12, 2000), (0, 3): (22, 5, 500), (1, 3): (11, 14, 1010),
+        (0, 1): (20, 20, 1000), (1, 1): (10, 12, 2000), (0, 4): (22, 5, 500), (1, 4): (11, 14, 1010),
     }  # fmt: skip
     for results, at in ((dev, 0), (test, 1)):
         for place in places:
@@ -82,11 +96,82 @@ def test_dev_chooses_and_test_compares(plan: tuple[list[Corpus], list[Arm]], tmp
         f"{small.name} S8BQAT-4": {OURS: 0.06},
     }
     curves = Curves((small, large), tuple(arms[1:]), dev, test, speeds, 0.02)
-    assert [line[2] for line in curve(curves)] == ["0", "1", "1", "2"]
-    assert missing(curves) == [f"{place.source.size} (5/3/2 bits)" for place in places]
+    assert [line[1:4] for line in curve(curves)] == [
+        ["S8BQAT", "4", "0"], ["int8", "8", "1"], ["S8BQAT", "4", "1"], ["int8", "8", "2"],
+    ]  # fmt: skip
+    assert missing(curves) == [f"{place.source.size} (ptq-5, S8BQAT-8, S8BQAT-3, S8BQAT-2)" for place in places]
     first, second = budgets(curves)
     # Within 1000 bytes and 2 %: the larger network at 4 bits, although the smaller one has fewer errors on test.
-    assert first[1].endswith("8 bits") and first[3] == f"{large.size}, 4 bits" and first[4] == "14.00"
+    assert first[1].endswith("int8, 8 bits") and first[3] == f"{large.size}, S8BQAT, 4 bits" and first[4] == "14.00"
     assert first[5].startswith("-30.0 %") and first[6] == "1.50"  # slower than ONNX Runtime on the rival
-    assert first[7] == f"{small.size}, 4 bits" and first[9].startswith("-75.0 %")
-    assert second[1] == f"{large.size}, 8 bits" and second[7] == ""  # the wide 8-bit control was not timed
+    assert first[7] == f"{small.size}, S8BQAT, 4 bits" and first[9].startswith("-75.0 %")
+    assert second[1] == f"{large.size}, int8, 8 bits" and second[7] == ""  # the wide 8-bit control was not timed
+
+
+def test_the_preset_in_8_bits_is_a_rival_too_and_a_budget_is_told_once(
+    plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
+) -> None:
+    corpus, arms = plan[0][0], plan[1]
+    place = place_of(corpus, "", 0, True, tmp_path)
+    dev, test = (Results(Cells(tmp_path / "cells.jsonl"), (place,), split) for split in ("dev", "test"))
+    for results in (dev, test):
+        for index, errors in ((0, 9), (1, 20), (3, 15), (4, 16)):
+            put(results, place, arms[index], errors, 1000 if index != 4 else 500)
+    curves = Curves((corpus,), tuple(arms[1:]), dev, test, {}, 0.02)
+    assert [line[1:6:2] for line in budgets(curves)] == [
+        [f"{corpus.size}, S8BQAT, 8 bits", f"{corpus.size}, S8BQAT, 4 bits", "+6.7 % [+6.7, +6.7]"]
+    ]
+
+
+def test_dev_and_test_rest_on_the_seeds_that_all_points_have(
+    plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
+) -> None:
+    corpus, arms = plan[0][0], plan[1]
+    places = tuple(place_of(corpus, "", seed, True, tmp_path) for seed in range(3))
+    dev, test = (Results(Cells(tmp_path / "cells.jsonl"), places, split) for split in ("dev", "test"))
+    for results in (dev, test):
+        for place in places:
+            put(results, place, arms[0], 9, 4000)
+            if place.seed < 2 or results is test:
+                put(results, place, arms[1], 10, 1000)
+            if place.seed != 1:
+                put(results, place, arms[4], 10 + 20 * place.seed, 500)
+    curves = Curves((corpus,), tuple(arms[1:]), dev, test, {}, 0.02)
+    assert missing(replace(curves, arms=(arms[2],))) == [f"{corpus.size} (all)"]
+    assert curves.seeds == [0] and [point.test for point in curves.points] == [(10.0,), (10.0,)]
+    assert {point.dev for point in curves.points} == {10.0} and budgets(curves)[0][5].startswith("+0.0 %")
+
+
+def test_times_are_of_all_files_and_no_others(
+    plan: tuple[list[Corpus], list[Arm]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpora, arms = plan
+    places = [place_of(corpus, "", seed, True, tmp_path) for seed in (0, 1) for corpus in corpora]
+    with pytest.raises(SystemExit, match=r"expected the file of an4-0\.65M int8 to be timed beside the others"):
+        measure_speeds(timed(places, "an4"), arms[1:])
+    times = {"an4 int8": {OURS: 1.0}}
+    monkeypatch.setattr(equal_bytes, "measure_speeds", lambda some, arms: times)
+    cells = Cells(tmp_path / "cells.jsonl")
+    time_all(cells, places, arms)
+    assert capsys.readouterr().out.startswith("estimated: 0.02 CPU hours\n")
+    assert speeds_of(cells, timed(places, "an4"), arms) == times
+    assert speeds_of(cells, timed(places[:2], "an4"), arms) == speeds_of(cells, timed(places, "an4"), arms[:-1]) == {}
+    assert len(speeds_config(timed(places, "an4"), arms)["speeds of"]) == len(corpora) * (len(arms) - 1)
+    time_all(cells, places, arms)
+    assert capsys.readouterr().out.startswith("estimated: 0.00 CPU hours\n")
+
+
+def test_what_is_trained_is_only_scored(plan: tuple[list[Corpus], list[Arm]], tmp_path: Path) -> None:
+    corpus, arms = plan[0][0], plan[1]
+    place, cells = place_of(corpus, "", 0, True, tmp_path), Cells(tmp_path / "cells.jsonl")
+    scored = 2 * len(arms) * equal_bytes.SCORE_HOURS
+    trained = corpus.base_hours + 4 * (corpus.arm_hours - equal_bytes.SCORE_HOURS)
+    assert equal_bytes._hours(cells, [place], arms) == pytest.approx(scored + trained)
+    files = [place.base.model, *(equal_bytes.model_of(place, arm) for arm in arms)]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert equal_bytes._hours(cells, [place], arms) == pytest.approx(scored)
