@@ -1,10 +1,12 @@
 """Searches of a benchmark: the table of each is kept with its seconds, so that another budget costs nothing."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from sottovoce.packed.replacing import replacing
 from sottovoce.quant import BandSpec
 from sottovoce.search import NAS, SensitivityTable, search_architecture, sensitivity
 from sottovoce.search.rounding import Prototypes
@@ -31,15 +33,25 @@ def searched(
     inputs = open_inputs()
     given = None if prototypes is None else prototypes()
     kept.parent.mkdir(parents=True, exist_ok=True)
-    spent = float(clock.read_text()) if cache is not None and clock.exists() else 0.0
+    if cache is None:
+        clock.unlink(missing_ok=True)
+    with clocked(clock):
+        table = _find(inputs, search, average_bits, given, cache)
+    table.save(kept)
+    return table, float(clock.read_text())
+
+
+@contextmanager
+def clocked(clock: Path) -> Iterator[None]:
+    """The seconds of the block are added to those in the file, also where it is interrupted."""
+    spent = float(clock.read_text()) if clock.exists() else 0.0
     begin = time.perf_counter()
     try:
-        table = _find(inputs, search, average_bits, given, cache)
+        yield
     finally:
-        seconds = round(spent + time.perf_counter() - begin, 1)
-        clock.write_text(str(seconds))
-    table.save(kept)
-    return table, seconds
+        clock.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(clock) as file:
+            file.write(str(round(spent + time.perf_counter() - begin, 1)).encode())
 
 
 def levels_of(search: Mapping[str, Any]) -> BandSpec:

@@ -47,6 +47,7 @@ from joint_arms import (  # noqa: E402
     tasks_of,
 )  # fmt: skip
 from joint_budget import hours_of, sizes, table  # noqa: E402
+from searches import clocked  # noqa: E402
 from tables import Tables  # noqa: E402
 
 TEXTS = [["a b", "a", "b b a"], ["c", ""], ["a b c", "a c c", "b", "c c"]]
@@ -131,6 +132,9 @@ def setting(tmp_path: Path) -> Setting:
     for folder in runs.values():
         folder.mkdir()
         (folder / "model.safetensors").write_text(folder.name)
+    (tmp_path / "data").mkdir()
+    for split in ("train", "dev", "test"):
+        (tmp_path / "data" / f"{split}.jsonl.gz").write_text(split)
     return Setting(PLAN, runs, tmp_path / "data", None, "test", tmp_path / "work")
 
 
@@ -202,7 +206,10 @@ def test_a_cell_is_that_of_its_files_and_settings(setting: Setting, tmp_path: Pa
     assert len(set(configs)) == len(configs)
     assert others[2].setting.folder == setting.folder == others[4].setting.folder  # plans and lists are shared
     (setting.runs["lm"] / "model.safetensors").write_text("another")
-    assert config_hash(Cell(replace(setting), 3, JOINT).config) not in configs
+    configs.append(config_hash(Cell(replace(setting), 3, JOINT).config))
+    (setting.data / "dev.jsonl.gz").write_text("another dev")
+    configs.append(config_hash(Cell(replace(setting), 3, JOINT).config))
+    assert len(set(configs)) == len(configs)
 
 
 def test_tables_need_only_cells(
@@ -237,6 +244,17 @@ def test_tables_need_only_cells(
     assert "Still to be measured: bytes of 3 bits, separate; " in text
     with pytest.raises(SystemExit, match="2"):
         called("--recognizer", tmp_path)
+
+
+def test_seconds_of_an_interrupted_search_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 2.0, 10.0, 13.0])
+    monkeypatch.setattr("searches.time.perf_counter", lambda: next(times))
+    clock = tmp_path / "search" / "joint.seconds"
+    with pytest.raises(KeyboardInterrupt), clocked(clock):
+        raise KeyboardInterrupt
+    with clocked(clock):
+        pass
+    assert clock.read_text() == "5.0" and [path.name for path in clock.parent.iterdir()] == [clock.name]
 
 
 def test_the_plan_that_ships_keeps_recognizers_few() -> None:
