@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # scripts, not a package
 import cells as finished  # noqa: E402
 import equal_bytes  # noqa: E402
-from arms import Corpus, cell_config, load_plan, place_of  # noqa: E402
+from arms import Corpus, cell_config, load_plan, model_of, place_of  # noqa: E402
 from cells import Cells  # noqa: E402
 from equal_bytes import (  # noqa: E402
     OURS,
@@ -170,7 +170,7 @@ def test_what_is_trained_is_only_scored(plan: tuple[list[Corpus], list[Arm]], tm
     scored = 2 * len(arms) * equal_bytes.SCORE_HOURS
     trained = corpus.base_hours + 4 * (corpus.arm_hours - equal_bytes.SCORE_HOURS)
     assert equal_bytes._hours(cells, [place], arms) == pytest.approx(scored + trained)
-    files = [place.base.model, *(equal_bytes.model_of(place, arm) for arm in arms)]
+    files = [place.base.model, *(model_of(place, arm) for arm in arms)]
     for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
