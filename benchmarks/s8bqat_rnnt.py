@@ -121,12 +121,13 @@ def table(results: Results, corpora: Sequence[Corpus], arms: Sequence[Arm]) -> l
 
 
 def by_fold(results: Results, corpus: Corpus, arms: Sequence[Arm], real: Sequence[Corpus]) -> list[list[str]]:
-    """One line an arm: WER of each seed on each fold, and the pooled verdict on ``real``."""
+    """One line an arm: WER of each seed on each fold and on all together, and the pooled verdict on ``real``."""
     return [
         [
             arm.system,
             str(arm.bits),
             *(_wers(results, replace(corpus, folds=(fold,)), arm) for fold in corpus.folds),
+            _wers(results, corpus, arm),
             *_verdict(results, real, arm),
         ]
         for arm in _there(results, [corpus], arms)
@@ -326,7 +327,9 @@ def show(
         if _there(results, [corpus], arms):
             names = ", ".join(" ".join([c.name, *filter(None, c.folds)]) for c in real)
             title = f"{corpus.name}, WER % of seeds with each fold left out; the verdict is on {names}"
-            emit(title, ["system", "bits", *corpus.folds, pooled, "verdict"], by_fold(results, corpus, arms, real))
+            emit(
+                title, ["system", "bits", *corpus.folds, "all", pooled, "verdict"], by_fold(results, corpus, arms, real)
+            )
     measured = [corpus for corpus in corpora if _there(results, [corpus], arms)]
     if measured and results.split == "dev":  # what choices are made by
         emit("Nats a token", ["system", "bits", *(c.name for c in measured)], losses(results, measured, arms))
