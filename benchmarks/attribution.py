@@ -47,12 +47,11 @@ from attribution_arms import (
     run_cells,
     scored_runs,
 )
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from mixed_precision_lm import verdict_sentence
 from numpy.typing import NDArray
 from tables import Tables, add_page_option, shown
 
-from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import RelativeDifference, relative_difference, share_of_gain_kept
 from sottovoce.evaluation.noninferiority import CONFIDENCE, verdict, wer_margin
 
@@ -336,7 +335,4 @@ def chosen(found: Mapping[str, tuple[Scored, ...]], recipe: str | None) -> tuple
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SottovoceError as error:
-        raise SystemExit(f"error: {error}") from error
+    run_script(main)

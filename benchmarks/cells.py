@@ -5,10 +5,22 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from sottovoce.errors import SottovoceError
+
+
+def run_script(main: Callable[[], None]) -> None:
+    """Run a script; a mistake of its user's is one line, and exit code 2, as in the commands."""
+    try:
+        main()
+    except SottovoceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def config_hash(config: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from arms import Corpus, arm_of, cell_config, load_plan, model_of, place_of, tasks_of, train_base
-from cells import Cells, config_hash, print_machine
+from cells import Cells, config_hash, print_machine, run_script
 from places import Place
 from s8bqat_rnnt import Results, record
 from tables import Tables, add_page_option, shown
@@ -337,4 +337,4 @@ def missing(curves: Curves) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

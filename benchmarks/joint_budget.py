@@ -20,7 +20,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from cells import Cells, Result, print_machine
+from cells import Cells, Result, print_machine, run_script
 from joint_arms import (
     ASR,
     FLOAT,
@@ -38,7 +38,6 @@ from joint_arms import (
 from mixed_precision_rnnt import order, spread
 from tables import Tables, add_page_option, shown
 
-from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import RelativeDifference, cluster_ids, relative_difference, wer_interval
 from sottovoce.evaluation.noninferiority import holm
 from sottovoce.evaluation.wer import ScoredUtterance, WordErrors
@@ -221,7 +220,4 @@ def setting_of(options: argparse.Namespace) -> Setting:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SottovoceError as error:
-        raise SystemExit(f"error: {error}") from error
+    run_script(main)

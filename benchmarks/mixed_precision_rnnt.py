@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from arms import Corpus, cell_config, model_of, place_of, run_arm, train_base
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from mixed_rnnt_arms import FP32, Plan, Row, load_plan, run_search, tasks_of
 from places import Place
 from s8bqat_rnnt import Results, corrected, record
@@ -245,4 +245,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

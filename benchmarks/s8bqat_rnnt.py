@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 from arms import Corpus, arm_of, cell_config, load_plan, place_of, tasks_of, train_base
-from cells import Cells, Result, print_machine
+from cells import Cells, Result, print_machine, run_script
 from numpy.typing import NDArray
 from places import Place
 from tables import Tables, add_page_option, shown
@@ -352,4 +352,4 @@ def without_blank_penalty(results: Results, corpora: Sequence[Corpus]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from sottovoce.errors import DataError
+
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package
 import cells as finished  # noqa: E402
-from cells import Cells  # noqa: E402
+from cells import Cells, run_script  # noqa: E402
 from tables import marks, provenance, put, shown  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -177,3 +179,12 @@ def test_every_cell_of_the_results_can_be_read() -> None:
         assert all(
             {"config_hash", "config", "seed", "figures", "commit", "seconds", "machine"} <= r.keys() for r in rows
         )
+
+
+def test_a_mistake_in_what_a_script_is_given_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def main() -> None:
+        raise DataError(f"{tmp_path}: no such corpus here")
+
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    assert ended.value.code == 2 and capsys.readouterr().err == f"error: {tmp_path}: no such corpus here\n"
