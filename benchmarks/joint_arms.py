@@ -27,11 +27,14 @@ from sottovoce.quant import BitPlan
 from sottovoce.runtime.language_models import read_language_model
 from sottovoce.search import SensitivityTable, clusters
 from sottovoce.search.joint import (
+    DIVERGENCE,
+    EXPECTED,
     ListScorer,
     bytes_of_plan,
     errors_of_plans,
     join_tables,
     joint_sensitivity,
+    judged_by,
     split_plan,
 )
 from sottovoce.search.measuring import MID_RISE, sized, widths_of
@@ -43,13 +46,15 @@ from sottovoce.training.scoring import nbest_split
 from sottovoce.training.searching import open_trained, search_inputs
 from sottovoce.training.workers import Task
 
-JOINT, SEPARATE, APART, UNIFORM, FLOAT = "joint", "separate", "separate, KL", "uniform", "fp32"
+JOINT, DIVERGED = "joint", "joint, divergence"
+SEPARATE, APART, UNIFORM, FLOAT = "separate", "separate, KL", "uniform", "fp32"
 SPLITS = {
     FLOAT: "both models as they were trained",
     UNIFORM: "as many bits for every weight of both",
     APART: "each model's bits chosen by its own divergence, within its share of the bytes, as its float32 bytes are",
     SEPARATE: "within the same shares, by the sensitivities of the joint split",
-    JOINT: "bits of both chosen within the bytes together",
+    DIVERGED: "bits of both chosen within the bytes together, by how far the posterior of word errors diverges",
+    JOINT: "bits of both chosen within the bytes together, by how much the expected word errors grow",
 }
 ASR, LM = ROLES
 NGRAM = "4-gram"
@@ -128,7 +133,7 @@ class Cell:
         """What its hypotheses are compared with: float32, and what is not split jointly."""
         if self.bits is None:
             return []
-        others = [SEPARATE, APART, UNIFORM] if self.split == JOINT else []
+        others = [DIVERGED, SEPARATE, APART, UNIFORM] if self.split == JOINT else []
         return [Cell(self.setting, None, FLOAT), *(replace(self, split=split) for split in others)]
 
     @property
@@ -142,7 +147,7 @@ class Cell:
 
 def cells_of(setting: Setting) -> list[Cell]:
     """All of them, those that others are compared with first."""
-    splits = (UNIFORM, APART, SEPARATE, JOINT)
+    splits = (UNIFORM, APART, SEPARATE, DIVERGED, JOINT)
     return [Cell(setting, None, FLOAT), *(Cell(setting, b, s) for b in setting.plan["budgets"] for s in splits)]
 
 
@@ -220,7 +225,8 @@ def splits_of(
     for split, tables in own.items():
         parameters = sum(table.parameters for table in tables.values())
         found[split] = {r: t.allocate(max_bytes=total * t.parameters // parameters) for r, t in tables.items()}
-    found[JOINT] = split_plan(joint.allocate(max_bytes=total), list(scorers))
+    for split, metric in ((DIVERGED, DIVERGENCE), (JOINT, EXPECTED)):
+        found[split] = split_plan(judged_by(joint, metric).allocate(max_bytes=total), list(scorers))
     return found
 
 

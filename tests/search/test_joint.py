@@ -19,11 +19,14 @@ from sottovoce.evaluation.fused import FusedLists
 from sottovoce.packed import file_sizes
 from sottovoce.schemes import PTQ, compress
 from sottovoce.search.joint import (
+    DIVERGENCE,
+    EXPECTED,
     ListScorer,
     bytes_of_plan,
     errors_of_plans,
     join_tables,
     joint_sensitivity,
+    judged_by,
     split_plan,
 )
 
@@ -91,6 +94,33 @@ def test_expected_errors_are_those_of_every_draw() -> None:
         lists.expected_errors({"ngram": other})
 
 
+def test_the_divergence_is_that_of_the_numbers_of_errors() -> None:
+    scorers, lists = setting()
+    acoustic, lm = (x.scores() for x in scorers.values())
+    other = np.random.default_rng(1).normal(0, 3, ENTRIES)
+
+    def shares(column: np.ndarray) -> list[dict[int, float]]:
+        errors = [[0, 1, 2], [1, 2], [0, 1, 2, 2]]
+        found, at = [], 0
+        for texts, counts in zip(TEXTS, errors, strict=True):
+            rows = range(at, at + len(texts))
+            w = [np.exp(acoustic[i] + 0.7 * column[i] - 0.4 * len(t.split())) for i, t in zip(rows, texts, strict=True)]
+            found.append({n: sum(x for x, k in zip(w, counts, strict=True) if k == n) / sum(w) for n in set(counts)})
+            at += len(texts)
+        return found
+
+    pairs = zip(shares(lm), shares(other), strict=True)
+    expected = sum(p[n] * np.log(p[n] / q[n]) for p, q in pairs for n in p)
+    assert lists.divergence({"lm": other}) == pytest.approx(expected, abs=1e-12)
+    assert lists.divergence({}) == 0.0
+    rest = acoustic[-2:] - 0.4 * np.array([1, 2])  # of the last two entries, which have as many errors each
+    moved = np.concatenate([lm[:-2], (np.log(np.mean(np.exp(rest + 0.7 * lm[-2:]))) - rest) / 0.7])
+    assert lists.divergence({"lm": moved}) == pytest.approx(0.0, abs=1e-12)
+    assert lists.divergence({"lm": 1e4 * lm}) >= 0
+    with pytest.raises(DataError, match="expected acoustic, lm of 9 entries"):
+        lists.divergence({"ngram": other})
+
+
 def test_a_cluster_costs_what_its_rounding_alone_adds(tmp_path: Path) -> None:
     scorers, lists = setting(tmp_path)
     before = {role: {k: v.clone() for k, v in x.model.state_dict().items()} for role, x in scorers.items()}
@@ -100,6 +130,9 @@ def test_a_cluster_costs_what_its_rounding_alone_adds(tmp_path: Path) -> None:
     ]  # fmt: skip
     changes = [change for role in ("asr", "lm") for change in table.details["change"][role]]
     assert np.array_equal(table.omega, np.maximum(changes, 0.0)) and (table.omega > 0).any()
+    assert np.array_equal(judged_by(table, EXPECTED).omega, table.omega) and table.metric == EXPECTED
+    diverged = judged_by(table, DIVERGENCE)
+    assert diverged.metric == DIVERGENCE and (diverged.omega > 0).all()
     for i, cluster in enumerate(table.clusters):
         role, _, name = cluster.name.partition(":")
         for j, bits in enumerate(table.bits):
@@ -109,6 +142,8 @@ def test_a_cluster_costs_what_its_rounding_alone_adds(tmp_path: Path) -> None:
             columns = {r: x.scores() for r, x in scorers.items()} | {role: model.scores()}
             expected = by_hand(columns["asr"], columns["lm"]) - lists.expected_errors()
             assert changes[i][j] == pytest.approx(expected, abs=1e-6)
+            away = lists.divergence({scorers[role].name: columns[role]})
+            assert diverged.omega[i, j] == pytest.approx(away, abs=1e-6)
     for role, scorer in scorers.items():
         assert all(torch.equal(v, before[role][k]) for k, v in scorer.model.state_dict().items())
 
@@ -116,7 +151,8 @@ def test_a_cluster_costs_what_its_rounding_alone_adds(tmp_path: Path) -> None:
         raise AssertionError("found before")
 
     again = {role: replace(x, scores=never) for role, x in scorers.items()}
-    assert np.array_equal(joint_sensitivity(again, lists, (1, 2, 8), by="tensor").omega, table.omega)
+    found = joint_sensitivity(again, lists, (1, 2, 8), by="tensor", metric=DIVERGENCE)
+    assert np.array_equal(found.omega, diverged.omega)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.4, 0.8])
@@ -168,5 +204,7 @@ def test_what_cannot_be_one_budget_is_refused() -> None:
     broken = {"lm": replace(scorers["lm"], scores=lambda: np.full(ENTRIES, np.nan))}
     with pytest.raises(ConfigError, match="expected finite scores"):
         joint_sensitivity(broken, lists, (1,), by="model")
+    with pytest.raises(PlanError, match="metric: expected word errors or"):
+        joint_sensitivity(scorers, lists, (1,), metric="kl")
     with pytest.raises(PlanError, match="max_bytes: at least"):
         table.choose(max_bytes=100)

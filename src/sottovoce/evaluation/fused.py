@@ -10,7 +10,7 @@ import numpy as np
 from sottovoce.decoding.nbest_lists import NBestList
 from sottovoce.decoding.scores import ScoreWeights
 from sottovoce.errors import DataError
-from sottovoce.evaluation.line_search import Features, Floats
+from sottovoce.evaluation.line_search import Features, Floats, Integers
 from sottovoce.evaluation.weight_search import WORD_PENALTY, expected_errors, features_of
 
 
@@ -45,6 +45,17 @@ class FusedLists:
         pairs = zip(self._totals(scores or {}), self.features, strict=True)
         return sum(int(item.errors[np.argmax(total)]) for total, item in pairs)
 
+    def divergence(self, scores: Mapping[str, Floats]) -> float:
+        """KL divergence in nats, summed over lists, from how many word errors an entry has that is drawn as in
+        ``expected_errors`` to how many it has by ``scores`` in the place of the lists' own.
+
+        It is the posterior's, with entries of as many errors taken together: what moves between them costs nothing.
+        Where the expected errors may seem to fall by chance, this grows with any change, and for small changes that
+        have nothing to do with one another by the sum of what each does alone. Raises as ``expected_errors`` does.
+        """
+        lists = zip(self._totals({}), self._totals(scores), self.features, strict=True)
+        return sum(_divergence(*(_log_shares(t, item.errors) for t in (own, other))) for own, other, item in lists)
+
     def _totals(self, scores: Mapping[str, Floats]) -> list[Floats]:
         """Weighted scores (K,) of each list."""
         names = list(self.weights.factors)
@@ -57,3 +68,16 @@ class FusedLists:
             values[:, names.index(name)] = column
         totals = values @ np.array([*self.weights.factors.values(), self.weights.word_penalty])
         return np.split(totals, np.cumsum([len(item.errors) for item in self.features])[:-1])
+
+
+def _log_shares(total: Floats, errors: Integers) -> Floats:
+    """Log-probability of each number of errors that occurs among a list's entries, fewest first."""
+    order = np.argsort(errors, kind="stable")
+    starts = np.flatnonzero(np.diff(errors[order], prepend=-1))
+    shares: Floats = np.logaddexp.reduceat(total[order], starts)
+    log_shares: Floats = shares - np.logaddexp.reduce(shares)
+    return log_shares
+
+
+def _divergence(log_p: Floats, log_q: Floats) -> float:
+    return max(0.0, float(np.exp(log_p) @ (log_p - log_q)))

@@ -29,6 +29,7 @@ from sottovoce.search.rounding import Weights, evaluating, in_place, restored, r
 from sottovoce.search.sizes import model_bytes
 from sottovoce.search.table import SensitivityTable
 
+EXPECTED, DIVERGENCE = METRICS = ("word errors", "divergence of word errors")
 _ROLE = ":"  # between a role and what is its own
 
 
@@ -64,17 +65,21 @@ def joint_sensitivity(
     bits: Sequence[int] = (1, 2, 4, 8),
     *,
     by: str = "gate",
+    metric: str = EXPECTED,
     levels: BandSpec = MID_RISE,
     progress: Progress = lambda done, total: None,
 ) -> SensitivityTable:
-    """By how many word errors the expectation over ``lists`` grows where one cluster alone is quantized: one table over
-    the clusters of all models, whose names begin with their role (``lm:output.weight``).
+    """What the word errors of ``lists`` suffer where one cluster alone is quantized: one table over the clusters of all
+    models, whose names begin with their role (``lm:output.weight``).
 
-    scorers: by role. The lists have the float models' scores. Clusters that seem to gain count for nothing (0); the
-    signed changes lie in the table's details, by role. One call of a model's ``scores`` for each cluster and width.
-    ``split_plan`` gives the models' own plans back. Raises PlanError for clusters or bits that do not fit, ConfigError
-    for scores that are not finite.
+    scorers: by role. The lists have the float models' scores. metric: ``word errors``, by which the expected ones grow,
+    clusters that seem to gain counting for nothing (0); or ``divergence``, in nats, of how many there are
+    (``FusedLists.divergence``). The table's details have both, the signed changes too, by role. One call of a model's
+    ``scores`` for each cluster and width. ``split_plan`` gives the models' own plans back. Raises PlanError for
+    clusters, bits or a metric that do not fit, ConfigError for scores that are not finite.
     """
+    if metric not in METRICS:
+        raise PlanError(f"metric: expected {' or '.join(METRICS)}, found {metric!r}")
     widths = widths_of(bits, None)
     found = {role: clusters(x.model, by, x.rows) for role, x in scorers.items()}
     tables = {
@@ -82,14 +87,21 @@ def joint_sensitivity(
     }
     total, done = sum(table.omega.size for table in tables.values()), 0
     expected = lists.expected_errors()
-    details: dict[str, Any] = {"expected_errors": expected, "words": lists.words, "change": {}}
+    details: dict[str, Any] = {"expected_errors": expected, "words": lists.words, "change": {}, "divergence": {}}
     for role, scorer in scorers.items():
         told = partial(_told, progress, done, total)
-        change = _changes(scorer, lists, tables[role], told) - expected
-        details["change"][role] = change.tolist()
-        tables[role] = replace(tables[role], omega=np.maximum(change, 0.0))
-        done += change.size
-    return replace(join_tables(tables), details=details)
+        errors, divergence = _measured(scorer, lists, tables[role], told)
+        details["change"][role] = (errors - expected).tolist()
+        details["divergence"][role] = divergence.tolist()
+        done += errors.size
+    return judged_by(replace(join_tables(tables), details=details), metric)
+
+
+def judged_by(table: SensitivityTable, metric: str) -> SensitivityTable:
+    """What ``joint_sensitivity`` found, by either of its metrics; nothing is measured."""
+    details = table.details
+    change, divergence = (np.concatenate([*map(np.array, details[key].values())]) for key in ("change", "divergence"))
+    return replace(table, metric=metric, omega=divergence if metric == DIVERGENCE else np.maximum(change, 0.0))
 
 
 def join_tables(tables: Mapping[str, SensitivityTable]) -> SensitivityTable:
@@ -102,7 +114,6 @@ def join_tables(tables: Mapping[str, SensitivityTable]) -> SensitivityTable:
         raise PlanError("tables of one budget must have the same bits and levels")
     return replace(
         every[0],
-        metric="word errors",
         clusters=tuple(_renamed(role, c) for role, table in tables.items() for c in table.clusters),
         omega=np.concatenate([t.omega for t in every]),
         weights=np.concatenate([t.weights for t in every]),
@@ -147,28 +158,31 @@ def bytes_of_plan(scorer: ListScorer, plan: BitPlan) -> int:
     return model_bytes(scorer.model, plan, scorer.fields, tokenizer_bytes=scorer.tokenizer_bytes)
 
 
-def _changes(scorer: ListScorer, lists: FusedLists, table: SensitivityTable, told: Callable[[int], None]) -> Floats:
-    """Expected errors with each cluster at each width, all else float, (C, B)."""
+def _measured(
+    scorer: ListScorer, lists: FusedLists, table: SensitivityTable, told: Callable[[int], None]
+) -> tuple[Floats, Floats]:
+    """Expected errors with each cluster at each width, all else float, and how far they diverge, both (C, B)."""
     weights = Weights(scorer.model)
     content = [[x.values, x.errors] for x in lists.features]
     options = {**lists.weights.factors, "word penalty": lists.weights.word_penalty, "of": scorer.name}
-    memory = search_cache(scorer.cache, scorer.model, content, "joint", options, table.clusters, table.levels)
+    memory = search_cache(scorer.cache, scorer.model, content, "joint-lists", options, table.clusters, table.levels)
 
-    def find(cluster: Cluster, width: int) -> float:
+    def find(cluster: Cluster, width: int) -> list[float]:
         values = rounded(weights, cluster, width, table.levels)
         with in_place(weights, cluster.parts, values):
             scores = scorer.scores()
         if not np.isfinite(scores).all():
             raise ConfigError(f"{cluster.name} at {width} bits: expected finite scores of every entry, found others")
-        return lists.expected_errors({scorer.name: scores})
+        own = {scorer.name: scores}
+        return [lists.expected_errors(own), lists.divergence(own)]
 
-    omega = np.zeros(table.omega.shape)
+    found = np.zeros((*table.omega.shape, 2))
     with evaluating(scorer.model):
-        for k, (i, j) in enumerate(np.ndindex(omega.shape)):
+        for k, (i, j) in enumerate(np.ndindex(table.omega.shape)):
             cluster, width = table.clusters[i], table.bits[j]
-            omega[i, j] = memory.get(f"{cluster.name} at {width}", partial(find, cluster, width))
+            found[i, j] = memory.get(f"{cluster.name} at {width}", partial(find, cluster, width))
             told(k + 1)
-    return omega
+    return found[..., 0], found[..., 1]
 
 
 def _told(progress: Progress, before: int, total: int, done: int) -> None:
