@@ -50,7 +50,8 @@ from attribution_arms import (
 from cells import Cells, print_machine, run_script
 from mixed_precision_lm import verdict_sentence
 from numpy.typing import NDArray
-from tables import Tables, add_page_option, shown
+from options import add_options, kept_cells
+from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference, relative_difference, share_of_gain_kept
 from sottovoce.evaluation.noninferiority import CONFIDENCE, verdict, wer_margin
@@ -292,20 +293,13 @@ def main() -> None:
     parser.add_argument("--recipe", help="with --table and no RUN: whose cells, where there are several")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--plan", type=Path, default=HERE / "attribution.yaml")
-    parser.add_argument("--quick", action="store_true", help="one run, some dev utterances: checks the script only")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    add_page_option(parser)
-    parser.add_argument("--work", type=Path, default=Path("runs/attribution"), help="files and hypotheses go here")
-    parser.add_argument(
-        "--results", type=Path, help="default: benchmarks/results/attribution.jsonl, of a quick check under --work"
-    )
+    add_options(parser, quick="one run, some dev utterances", work="runs/attribution", holds="files and hypotheses")
     options = parser.parse_args()
     alone = options.table and not (options.runs or options.data or options.quick)
     if not (alone or (options.runs and options.data)) or (options.recipe and not alone):
         parser.error("RUN and --data are needed, or --table without --quick; --recipe goes with --table alone")
     plan = load_plan(options.plan)
-    kept = options.work / "quick.jsonl" if options.quick else HERE / "results" / "attribution.jsonl"
-    cells = Cells(options.results or kept)
+    cells = kept_cells(options, "attribution")
     if alone:
         recipe, runs = chosen(scored_runs(cells, options.split, plan), options.recipe)
     else:

@@ -27,9 +27,10 @@ from typing import Any
 import numpy as np
 from arms import Corpus, arm_of, cell_config, load_plan, model_of, place_of, tasks_of, train_base
 from cells import Cells, config_hash, print_machine, run_script
+from options import add_options, kept_cells
 from places import Place
 from s8bqat_rnnt import Results, record
-from tables import Tables, add_page_option, shown
+from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import relative_difference
 from sottovoce.evaluation.turns import CYCLE, Steps, interleaved
@@ -193,13 +194,14 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "equal_bytes.yaml")
     parser.add_argument("--size", action="append", help="only networks of these sizes; repeatable")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="two sizes and widths, two epochs: checks the script only")
     parser.add_argument("--speeds", action="store_true", help="time the files, which have to be there, and print")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    add_page_option(parser)
-    parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"))
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
+    add_options(
+        parser,
+        quick="two sizes and widths, two epochs",
+        work="runs/s8bqat_rnnt",
+        holds="shared with s8bqat_rnnt.py",
+        workers=2,
+    )
     options = parser.parse_args()
     if not (options.data or options.table):
         parser.error("--data is needed")
@@ -209,7 +211,7 @@ def main() -> None:
     if options.quick:
         corpora, arms = corpora[:2], arms[:3]
     places = places_of(corpora, plan, options)
-    cells = Cells(options.results)
+    cells = kept_cells(options, "s8bqat_rnnt")
     if options.speeds:
         time_all(cells, places, arms)
     elif not options.table:

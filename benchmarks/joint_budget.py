@@ -37,7 +37,8 @@ from joint_arms import (
     tasks_of,
 )
 from mixed_precision_rnnt import order, spread
-from tables import Tables, add_page_option, shown
+from options import add_options, kept_cells
+from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference, cluster_ids, relative_difference, wer_interval
 from sottovoce.evaluation.noninferiority import holm
@@ -189,14 +190,9 @@ def main() -> None:
     parser.add_argument("--ngram", type=Path, help="an n-gram model, interpolated with the language model")
     parser.add_argument("--plan", type=Path, default=HERE / "joint_budget.yaml")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="one budget, a narrow beam, dev alone: checks the script")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    add_page_option(parser)
-    parser.add_argument("--work", type=Path, default=Path("runs/joint_budget"))
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "joint_budget.jsonl")
+    add_options(parser, quick="one budget, a narrow beam, dev alone", work="runs/joint_budget")
     options = parser.parse_args()
-    cells = Cells(options.results)
+    cells = kept_cells(options, "joint_budget")
     if options.table and not (options.recognizer or options.lm or options.quick):
         setting = setting_of_cells(cells, load_plan(options.plan), options.split)
     elif options.recognizer and options.lm:

@@ -25,8 +25,9 @@ from typing import Any
 import numpy as np
 from cells import Cells, Result, print_machine
 from lm_arms import Model, Plan, Row, cell_config, load_plan, tasks_of, train_base
+from options import add_options, kept_cells
 from places import Place
-from tables import Tables, add_page_option, shown
+from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import relative_perplexity_difference
 from sottovoce.evaluation.noninferiority import Verdict, verdict
@@ -127,13 +128,8 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "mixed_precision_lm.yaml")
     parser.add_argument("--split", choices=("validation", "dev"), default="validation")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--only", action="append", help="a row's name, or what rows' names hold; repeatable")
-    parser.add_argument("--quick", action="store_true", help="few rows after one epoch: checks the script only")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    add_page_option(parser)
-    parser.add_argument("--work", type=Path, default=Path("runs/mixed_precision_lm"))
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "mixed_precision_lm.jsonl")
+    add_options(parser, quick="few rows after one epoch", work="runs/mixed_precision_lm")
     options = parser.parse_args()
     if options.data is None and not options.table:
         parser.error("--data is needed")
@@ -142,7 +138,7 @@ def main() -> None:
     unknown = [name for name in names if name not in plan.models]
     if unknown:
         raise SystemExit(f"--model {unknown[0]}: expected one of {', '.join(plan.models)}")
-    cells = Cells(options.results)
+    cells = kept_cells(options, "mixed_precision_lm")
     if not options.table:
         run(plan, names, cells, options)
     with shown(__file__, f"{options.plan.stem} {options.split}", cells, options) as emit:

@@ -23,9 +23,10 @@ from typing import Any
 from arms import Corpus, cell_config, model_of, place_of, run_arm, train_base
 from cells import Cells, print_machine, run_script
 from mixed_rnnt_arms import FP32, Plan, Row, load_plan, run_search, tasks_of
+from options import add_options, kept_cells
 from places import Place
 from s8bqat_rnnt import Results, corrected, record
-from tables import Tables, add_page_option, shown
+from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference
 from sottovoce.evaluation.noninferiority import verdict, wer_margin
@@ -217,12 +218,9 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "mixed_precision_rnnt.yaml")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="one corpus and seed, two epochs: checks the script only")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    add_page_option(parser)
-    parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"), help="shared with s8bqat_rnnt.py")
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "mixed_precision_rnnt.jsonl")
+    add_options(
+        parser, quick="one corpus and seed, two epochs", work="runs/s8bqat_rnnt", holds="shared with s8bqat_rnnt.py"
+    )
     options = parser.parse_args()
     if not (options.data or options.table):
         parser.error("--data is needed")
@@ -236,7 +234,7 @@ def main() -> None:
         for corpus in plan.corpora
         for fold in corpus.folds
     ]
-    cells = Cells(options.results)
+    cells = kept_cells(options, "mixed_precision_rnnt")
     if not options.table:
         run(places, plan, cells, options)
     what = options.split + (": QUICK CHECK, no figures" if options.quick else "")

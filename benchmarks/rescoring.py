@@ -36,6 +36,7 @@ from cells import Cells, Result, print_machine
 from lm_arms import Model, ngram_file, train_base
 from mixed_precision_lm import verdict_sentence
 from numpy.typing import NDArray
+from options import add_options, kept_cells
 from places import Place
 from rescoring_arms import (
     CONFUSIONS,
@@ -55,7 +56,7 @@ from rescoring_arms import (
     load_plan,
     tasks_of,
 )
-from tables import Tables, add_page_option, shown
+from tables import Tables, shown
 
 from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bootstrap import (
@@ -263,13 +264,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plan", type=Path, default=HERE / "rescoring.yaml")
     parser.add_argument("--ready", action="store_true", help="train no language model: only rows whose files are there")
-    parser.add_argument("--quick", action="store_true", help="few rows on a few dev utterances: checks the script only")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    add_page_option(parser)
-    parser.add_argument("--work", type=Path, default=Path("runs/mixed_precision_lm"), help="language models lie here")
+    add_options(parser, quick="few rows on a few dev utterances", work="runs/mixed_precision_lm", holds="LM runs")
     parser.add_argument("--out", type=Path, default=Path("runs/rescoring"), help="lists and hypotheses go here")
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "rescoring.jsonl")
     options = parser.parse_args()
     if options.data is None:
         if not options.table:
@@ -284,7 +280,7 @@ def main() -> None:
         plan = plan.reduced()
     places = {name: places_of(plan, name, options) for name in names}
     lists = lists_of(plan, next(iter(places.values()))[0], options)
-    cells = Cells(options.results)
+    cells = kept_cells(options, "rescoring")
     if not options.table:
         run(cells, cells_of(lists, plan, places), plan, options)
     found = [Results(cells, lists, plan, some, mixing) for some in places.values() for mixing in MIXINGS]

@@ -26,8 +26,9 @@ import numpy as np
 from arms import Corpus, arm_of, cell_config, load_plan, place_of, tasks_of, train_base
 from cells import Cells, Result, print_machine, run_script
 from numpy.typing import NDArray
+from options import add_options, kept_cells
 from places import Place
-from tables import Tables, add_page_option, shown
+from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference, cluster_ids, relative_difference
 from sottovoce.evaluation.noninferiority import Verdict, holm, verdict, wer_margin
@@ -243,12 +244,7 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "s8bqat_rnnt.yaml")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--quick", action="store_true", help="one fold and seed, two epochs: checks the script only")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    add_page_option(parser)
-    parser.add_argument("--work", type=Path, default=Path("runs/s8bqat_rnnt"))
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
+    add_options(parser, quick="one fold and seed, two epochs", work="runs/s8bqat_rnnt", workers=2)
     options = parser.parse_args()
     if not (options.data or options.table):
         parser.error("--data is needed")
@@ -264,7 +260,7 @@ def main() -> None:
         for corpus in corpora
         for fold in corpus.folds
     )
-    cells = Cells(options.results)
+    cells = kept_cells(options, "s8bqat_rnnt")
     results = Results(cells, places, options.split)
     if not options.table:
         run(places, arms, headline, cells, options)

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package
 import cells as finished  # noqa: E402
 from cells import Cells, run_script  # noqa: E402
+from options import add_options, kept_cells  # noqa: E402
 from tables import marks, provenance, put, shown  # noqa: E402
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -118,6 +119,18 @@ def test_a_quick_check_is_kept_out_of_pages(page: Path) -> None:
         shown("x.py", "one", Cells(page.parent / "cells"), options(page, quick=True)),
     ):
         pass
+
+
+def test_a_quick_check_leaves_no_cells_among_the_results(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_options(parser, quick="little", work="runs/some")
+
+    def path(*words: str) -> Path:
+        return kept_cells(parser.parse_args(words), "some").path
+
+    assert path() == ROOT / "benchmarks" / "results" / "some.jsonl"
+    assert path("--quick", "--work", str(tmp_path)) == tmp_path / "quick.jsonl"
+    assert path("--quick", "--results", "mine.jsonl") == path("--results", "mine.jsonl") == Path("mine.jsonl")
 
 
 def test_commits_and_machines_are_named_once_in_their_order() -> None:
