@@ -1,12 +1,13 @@
 """Training a language model with the sampled softmax and with the full one: final perplexity, and words a second.
 
-    python benchmarks/sampled_softmax.py --data DIR [--recipe swda-lstm] [--epochs N] [--seeds 3] [--quick] [--table]
-        [--work DIR] [--results FILE]
+    python benchmarks/sampled_softmax.py --data DIR [--recipe swda-lstm] [--epochs N] [--seeds 3] [--quick]
+        [--work DIR] [--results FILE] [--table] [--page FILE]
 
 Both forms see the same batches, rates and steps, one thread each; only the sum over words differs: the recipe's exact
 and drawn words, or all. Perplexity is that of dev after the last epoch, always over all words. Words count the ends of
 sentences; seconds are those of training, validation left out. ``--epochs`` shortens the recipe's phase, its schedule
-with it. ``--quick`` is one epoch of a small network. Finished cells are not run again; ``--table`` only prints them.
+with it. ``--quick`` is one epoch of a small network. Finished cells are not run again; ``--table`` only prints them,
+``--page`` puts them into the page's region ``sampled_softmax RECIPE``.
 """
 
 import argparse
@@ -18,8 +19,9 @@ from typing import Any
 
 import torch
 import yaml
-from cells import Cells, config_hash, print_machine
-from tables import print_table
+from cells import Cells, config_hash, print_machine, run_script
+from options import add_options, kept_cells
+from tables import Tables, shown
 
 from sottovoce.training.config import LmRecipe, load_recipe
 from sottovoce.training.lm_task import LmTask
@@ -27,28 +29,38 @@ from sottovoce.training.train import train
 
 HERE = Path(__file__).parent
 FORMS: dict[str, list[str]] = {"sampled": [], "full": ["training.softmax=null"]}
+EPOCH_HOURS = {"sampled": 0.02, "full": 0.06}  # of the LSTM
 QUICK = ["phase.epochs=1", "model.units=32", "model.embedding=32"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="needed unless --table is given")
     parser.add_argument("--recipe", default="swda-lstm", help="of the repository's recipes")
     parser.add_argument("--epochs", type=int, help="by default the recipe's")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="one epoch of a small network: checks the script only")
-    parser.add_argument("--table", action="store_true", help="print what is there")
-    parser.add_argument("--work", type=Path, default=Path("runs/sampled_softmax"))
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "sampled_softmax.jsonl")
+    add_options(parser, quick="one epoch of a small network", work="runs/sampled_softmax")
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    cells = Cells(options.results)
+    if options.data is None and not options.table:
+        parser.error("--data is needed")
+    cells = kept_cells(options, "sampled_softmax")
     if not options.table:
-        print_machine(torch=torch.__version__)
-        for seed in range(1 if options.quick else options.seeds):
-            for form in FORMS:
-                measure(cells, options, form, seed)
-    show(cells, options)
+        run(cells, options)
+    with shown(__file__, f"sampled_softmax {options.recipe}", cells, options) as emit:
+        show(cells, options, emit)
+
+
+def run(cells: Cells, options: argparse.Namespace) -> None:
+    """Train what is not there yet."""
+    torch.set_num_threads(1)
+    wanted = [(form, seed) for seed in range(1 if options.quick else options.seeds) for form in FORMS]
+    due = [(form, seed) for form, seed in wanted if cells.done(cell_config(options, form), seed) is None]
+    epochs = options.epochs or load_recipe(_file(options)).phase.epochs
+    hours = sum(EPOCH_HOURS[form] for form, _ in due) * (0.2 if options.quick else epochs)
+    print(f"estimated: {hours:.2f} CPU hours, {len(due)} cells", flush=True)
+    print_machine(torch=torch.__version__)
+    for form, seed in due:
+        measure(cells, options, form, seed)
 
 
 def changes_of(options: argparse.Namespace, form: str) -> list[str]:
@@ -66,8 +78,6 @@ def cell_config(options: argparse.Namespace, form: str) -> dict[str, Any]:
 
 def measure(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> None:
     config = cell_config(options, form)
-    if cells.done(config, seed) is not None:
-        return
     begin = time.perf_counter()
     recipe = load_recipe(_file(options), [f"seed={seed}", *changes_of(options, form)])
     assert isinstance(recipe, LmRecipe)
@@ -83,7 +93,7 @@ def measure(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> 
     print(f"{form}, seed {seed}: {figures}", flush=True)
 
 
-def show(cells: Cells, options: argparse.Namespace) -> None:
+def show(cells: Cells, options: argparse.Namespace, emit: Tables) -> None:
     """A line a form: perplexities and words a second of all seeds, and beside those of the full form of the same."""
     lines = []
     for form in FORMS:
@@ -103,12 +113,9 @@ def show(cells: Cells, options: argparse.Namespace) -> None:
                 " ".join(f"{x:.2f}" for x in speed),
             ]
         )
-    if not lines:
-        print(f"{cells.path}: no cell of {options.recipe} with these options yet")
-        return
     columns = ["softmax", "dev perplexity", "words/s", "perplexity, to full", "speed, to full"]
     what = "QUICK CHECK, no figures" if options.quick else "a figure a seed"
-    print_table(f"{options.recipe}, {what}", columns, lines)
+    emit(f"{options.recipe}, {what}", columns, lines)
 
 
 def _figures(cells: Cells, options: argparse.Namespace, form: str, seed: int) -> dict[str, Any] | None:
@@ -121,4 +128,4 @@ def _file(options: argparse.Namespace) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -1,24 +1,29 @@
 """What choosing bits costs: searches beside an epoch of training, and the allocation of 200 clusters.
 
     python benchmarks/search_cost.py --data DIR [--recipe swda-lstm] [--seeds 1] [--quick] [--work DIR] [--results FILE]
+        [--table] [--page FILE]
 
 The recipe is trained for one epoch on DIR, and the KL and Hessian sensitivities of all its clusters at 1, 2, 4 and 8
 bits are taken as ``sottovoce search`` takes them (32 utterances of training, 16 probes, direct rounding), one thread
 each. The allocation is of 200 clusters at 8 widths, 20 random problems a seed; that each is optimal is checked by
-dynamic programming over all budgets. Finished cells are not run again.
+dynamic programming over all budgets. Finished cells are not run again; ``--table`` only prints them, ``--page`` puts
+them into the page's region ``search_cost RECIPE``.
 """
 
 import argparse
 import hashlib
 import statistics
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from cells import Cells, print_machine
-from tables import print_table
+from cells import Cells, print_machine, run_script
+from options import add_options, kept_cells
+from tables import Tables, shown
 
 from sottovoce.search import sensitivity
 from sottovoce.search.allocation import Budget, allocate
@@ -28,50 +33,69 @@ from sottovoce.training.train import train
 
 HERE = Path(__file__).parent
 BITS = (1, 2, 4, 8)
+METRICS = ("kl", "hessian")
 CLUSTERS, WIDTHS, PROBLEMS = 200, 8, 20
+ALLOCATED = {"allocation": [CLUSTERS, WIDTHS, PROBLEMS]}
+SEARCH_HOURS, ALLOCATION_HOURS = 0.06, 0.02
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, help="needed unless --table is given")
     parser.add_argument("--recipe", default="swda-lstm", help="of the repository's recipes")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--quick", action="store_true", help="a small network: checks the script only")
-    parser.add_argument("--work", type=Path, default=Path("runs/search_cost"))
-    parser.add_argument("--results", type=Path, default=HERE / "results" / "search_cost.jsonl")
+    add_options(parser, quick="a small network", work="runs/search_cost")
     options = parser.parse_args()
+    if options.data is None and not options.table:
+        parser.error("--data is needed")
+    cells = kept_cells(options, "search_cost")
+    if not options.table:
+        run(cells, options)
+    with shown(__file__, f"search_cost {options.recipe}", cells, options) as emit:
+        show(cells, options, emit)
+
+
+def run(cells: Cells, options: argparse.Namespace) -> None:
+    """Measure what is not there yet."""
     torch.set_num_threads(1)
+    tasks: list[tuple[dict[str, Any], int, Callable[[], dict[str, Any]], float]] = []
+    for seed in range(options.seeds):
+        tasks.append((searched(options), seed, partial(search, options, seed), SEARCH_HOURS))
+        tasks.append((ALLOCATED, seed, partial(allocation, seed), ALLOCATION_HOURS))
+    due = [task for task in tasks if cells.done(*task[:2]) is None]
+    hours = sum(hours for *_, hours in due) * (0.1 if options.quick else 1)
+    print(f"estimated: {hours:.2f} CPU hours, {len(due)} cells", flush=True)
     print_machine(torch=torch.__version__)
-    cells = Cells(options.results)
-    digest = hashlib.sha256(_file(options).read_bytes()).hexdigest()[:12]
-    searched = {"recipe": options.recipe, "digest": digest, "quick": options.quick}
+    for config, seed, measure, _ in due:
+        begin = time.perf_counter()
+        figures = measure()
+        cells.record(config, seed, figures, time.perf_counter() - begin)
+
+
+def show(cells: Cells, options: argparse.Namespace, emit: Tables) -> None:
     searches, allocations = [], []
     for seed in range(options.seeds):
-        found = _done(cells, searched, seed, lambda s: search(options, s))
-        for metric in ("kl", "hessian"):
-            seconds, epoch = found[metric], found["epoch"]
-            searches.append(
-                [metric, seed, found["clusters"], f"{seconds:.1f}", f"{epoch:.1f}", f"{seconds / epoch:.2f}"]
-            )
-        found = _done(cells, {"allocation": [CLUSTERS, WIDTHS, PROBLEMS]}, seed, allocation)
-        times = [f"{of(found[key]):.3f}" for key in ("seconds", "cpu_seconds") for of in (statistics.median, max)]
-        allocations.append([seed, *times, found["optimal"]])
-    columns = ["search", "seed", "clusters", "seconds", "an epoch, seconds", "share"]
+        if (row := cells.done(searched(options), seed)) is not None:
+            found = row["figures"]
+            for metric in METRICS:
+                share = found[metric] / found["epoch"]
+                of = [found["clusters"], f"{found[metric]:.1f}", f"{found['epoch']:.1f}", f"{share:.2f}"]
+                searches.append([metric, seed, *of])
+        if (row := cells.done(ALLOCATED, seed)) is not None:
+            found = row["figures"]
+            times = [f"{of(found[key]):.3f}" for key in ("seconds", "cpu_seconds") for of in (statistics.median, max)]
+            allocations.append([seed, *times, found["optimal"]])
     what = "QUICK CHECK, no figures: " if options.quick else ""
-    print_table(f"{what}{options.recipe}: searches at {BITS} bits", columns, searches)
+    columns = ["search", "seed", "clusters", "seconds", "an epoch, seconds", "share"]
+    emit(f"{what}{options.recipe}: searches at {', '.join(map(str, BITS))} bits", columns, searches)
     title = f"allocation of {CLUSTERS} clusters at {WIDTHS} widths, {PROBLEMS} problems"
-    print_table(title, ["seed", "median seconds", "most", "median CPU seconds", "most", "optimal"], allocations)
+    emit(title, ["seed", "median seconds", "most", "median CPU seconds", "most", "optimal"], allocations)
 
 
-def _done(cells: Cells, config: dict[str, Any], seed: int, run: Any) -> dict[str, Any]:
-    """The cell's figures, measured now if they are not there."""
-    row = cells.done(config, seed)
-    if row is None:
-        begin = time.perf_counter()
-        figures = run(seed)
-        row = cells.record(config, seed, figures, time.perf_counter() - begin)
-    found: dict[str, Any] = row["figures"]
-    return found
+def searched(options: argparse.Namespace) -> dict[str, Any]:
+    """What names the cell of a recipe's searches."""
+    digest = hashlib.sha256(_file(options).read_bytes()).hexdigest()[:12]
+    return {"recipe": options.recipe, "digest": digest, "quick": options.quick}
 
 
 def _file(options: argparse.Namespace) -> Path:
@@ -90,7 +114,7 @@ def search(options: argparse.Namespace, seed: int) -> dict[str, Any]:
         raise SystemExit(f"{run.folder}: no seconds in metrics.jsonl: remove the folder to train it anew")
     inputs = search_inputs(run.folder, utterances=4 if options.quick else 32, seed=seed)
     module, found = inputs.module, dict[str, Any]({"epoch": epoch})
-    for metric in ("kl", "hessian"):
+    for metric in METRICS:
         begin = time.perf_counter()
         table = sensitivity(
             module.model, inputs.batches, metric, BITS, by="gate", rows=module.row_borders(), logits=module.logits,
@@ -133,4 +157,4 @@ def least(omega: np.ndarray, cost: np.ndarray, most: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
