@@ -119,9 +119,8 @@ def summary(cells: Cells, emit: Tables) -> None:
 def _pooled(key: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> list[str]:
     found = judged(rows)
     wers = [f"{np.mean([row[name]['wer'] for row in rows]):.2f}" for name in ARITHMETICS]
-    sees = f" (sees {100 * found.smallest_detectable:.1f} %)" if found.kind == "not resolved" else ""
     words, margin = f"{rows[0]['words']:,}", f"{100 * found.margin:.0f} %"
-    return [f"{key[0]}, {key[1]}", words, str(len(rows)), *wers, _interval(found), margin, found.kind + sees]
+    return [f"{key[0]}, {key[1]}", words, str(len(rows)), *wers, _interval(found), margin, found.words]
 
 
 def _wer(counts: dict[str, Any]) -> str:
@@ -129,7 +128,7 @@ def _wer(counts: dict[str, Any]) -> str:
 
 
 def _sentence(found: Verdict) -> str:
-    return f"{_interval(found)}, {found.kind}, sees {100 * found.smallest_detectable:.1f} %"
+    return f"{_interval(found)}, {found.words}"
 
 
 def _interval(found: Verdict) -> str:

@@ -80,7 +80,7 @@ def pooled_verdict(cells: list[dict[str, Any]], row: dict[str, Any]) -> list[str
     controls, systems = [scored(c, CONTROL) for c in cells], [scored(c, arm) for c in cells]
     judged = verdict(relative_wer_difference(controls, systems, speakers), wer_margin(row["bits"]))
     difference, upper, margin = (100 * x for x in (judged.relative_difference, judged.upper, judged.margin))
-    return [f"{difference:+.1f} %, {upper:+.1f} %, {margin:.0f} %", judged.kind]
+    return [f"{difference:+.1f} %, {upper:+.1f} %, {margin:.0f} %", judged.words]
 
 
 def table(cells: list[dict[str, Any]]) -> list[list[str]]:

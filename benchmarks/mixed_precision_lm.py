@@ -104,7 +104,7 @@ def verdict_sentence(found: Verdict | None) -> str:
     if found is None:
         return ""
     difference, upper, margin = (100 * x for x in (found.relative_difference, found.upper, found.margin))
-    return f"{difference:+.2f} %, upper {upper:+.2f} %, margin {margin:g} %: {found.kind}"
+    return f"{difference:+.2f} %, upper {upper:+.2f} %, margin {margin:g} %: {found.words}"
 
 
 def searches(results: Results, rows: Sequence[Row], epoch: float | None) -> list[list[str]]:

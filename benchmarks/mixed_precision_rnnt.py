@@ -94,7 +94,7 @@ def _judged(found: tuple[RelativeDifference, int] | None, row: Row) -> str:
     if found is None:
         return ""
     margin = wer_margin(row.bits)
-    return f"{spread(found[0])}, margin {100 * margin:g} %: {verdict(found[0], margin).kind}{_seeds(found[1])}"
+    return f"{spread(found[0])}, margin {100 * margin:g} %: {verdict(found[0], margin).words}{_seeds(found[1])}"
 
 
 def _seeds(count: int) -> str:

@@ -183,7 +183,7 @@ def _verdict(results: Results, corpora: Sequence[Corpus], arm: Arm) -> list[str]
         return ["", ""]
     found, seeds = judged
     difference, upper, margin = (100 * x for x in (found.relative_difference, found.upper, found.margin))
-    return [f"{difference:+.1f} %, {upper:+.1f} %, {margin:.0f} %, {seeds}", found.kind]
+    return [f"{difference:+.1f} %, {upper:+.1f} %, {margin:.0f} %, {seeds}", found.words]
 
 
 def corrected(

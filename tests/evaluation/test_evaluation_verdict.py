@@ -30,7 +30,8 @@ def test_margins(bits: float, margin: float) -> None:
         (0.0, 0.02, "not resolved"),  # upper bound 0.033, lower below 0
         (0.03, 0.03, "not resolved"),
         (0.05, 0.01, "inferior"),
-        (0.02, 0.005, "inferior"),
+        (0.02, 0.005, "worse"),  # a loss for certain, and whether it is more than the margin is not
+        (0.05, 0.02, "worse"),
     ],
 )
 def test_kinds(centre: float, error: float, kind: str) -> None:
@@ -41,6 +42,8 @@ def test_kinds(centre: float, error: float, kind: str) -> None:
     # z(0.95) + z(0.80) = 1.6449 + 0.8416
     assert found.smallest_detectable == pytest.approx(2.4865 * error, rel=0.02)
     assert (found.relative_difference, found.margin) == (centre, 0.02)
+    resolved = kind in ("non-inferior", "inferior")
+    assert found.words == kind if resolved else found.words.startswith(f"{kind} (sees ")
 
 
 def test_no_significance_is_no_proof() -> None:

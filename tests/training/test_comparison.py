@@ -100,7 +100,8 @@ def row(system: str, bits: int, wer: float, verdict: str, model_bytes: int = 100
     [
         ("non-inferior", "non-inferior at a margin of 2 %"),
         ("not resolved", "not resolved at a margin of 2 % on 100 words"),
-        ("inferior", "a loss that is certain"),
+        ("inferior", "inferior at a margin of 2 %"),
+        ("worse", "a loss that is certain, but not that it is more than 2 %"),
     ],
 )
 def test_the_last_line_claims_no_more_than_the_verdict_at_five_bits(verdict: str, judged: str) -> None:

@@ -102,7 +102,8 @@ def verdict_line(rows: list[ResultRow]) -> str:
     margin = f"{100 * (best.margin or 0):.0f} %"
     judged = {
         "non-inferior": f"non-inferior at a margin of {margin}",
-        "inferior": "a loss that is certain",
+        "inferior": f"inferior at a margin of {margin}",
+        "worse": f"a loss that is certain, but not that it is more than {margin}",
         "not resolved": f"not resolved at a margin of {margin} on {best.words} words",
     }[best.verdict]
     return (

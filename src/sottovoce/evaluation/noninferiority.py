@@ -16,6 +16,7 @@ from sottovoce.evaluation.bootstrap import RelativeDifference
 CONFIDENCE = 0.95
 POWER = 0.80
 PERPLEXITY_MARGIN = 0.01
+Kind = Literal["non-inferior", "inferior", "worse", "not resolved"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,19 @@ class Verdict:
     ``smallest_detectable`` is the true increase that the test would have found with a power of 80 %.
     """
 
-    kind: Literal["non-inferior", "inferior", "not resolved"]
+    kind: Kind
     relative_difference: float
     lower: float
     upper: float
     margin: float
     smallest_detectable: float
+
+    @property
+    def words(self) -> str:
+        """The kind, and where the margin lies within the bounds the smallest increase that could have been seen."""
+        if self.kind in ("non-inferior", "inferior"):
+            return self.kind
+        return f"{self.kind} (sees {100 * self.smallest_detectable:.2g} %)"
 
 
 def wer_margin(bits: float) -> float:
@@ -43,15 +51,18 @@ def wer_margin(bits: float) -> float:
 def verdict(difference: RelativeDifference, margin: float) -> Verdict:
     """Judge a paired relative difference (``relative_wer_difference``) against a margin (``wer_margin``).
 
-    "non-inferior": the one-sided 95 % upper bound lies under the margin. "inferior": it does not, and the one-sided
-    95 % lower bound lies above 0, so that a loss is certain and its being within the margin is not. Else "not
-    resolved": too few data for either. A loss that is significant and surely under the margin is non-inferior.
+    "non-inferior": the one-sided 95 % upper bound lies under the margin. "inferior": the lower bound lies above it.
+    Between the two the data are too few to tell: "worse" where the lower bound lies above 0, so that a loss is certain
+    but not that it is more than the margin, else "not resolved". A loss that is significant and surely under the
+    margin is non-inferior.
     """
     lower, upper = difference.lower(CONFIDENCE), difference.upper(CONFIDENCE)
     if upper < margin:
-        kind: Literal["non-inferior", "inferior", "not resolved"] = "non-inferior"
+        kind: Kind = "non-inferior"
+    elif lower > margin:
+        kind = "inferior"
     else:
-        kind = "inferior" if lower > 0 else "not resolved"
+        kind = "worse" if lower > 0 else "not resolved"
     return Verdict(kind, difference.estimate, lower, upper, margin, smallest_detectable(difference.standard_error))
 
 

@@ -75,7 +75,7 @@ def _cells(system: System, group: Group, reach: float) -> dict[str, Markup | str
     low, high = system.ci95
     latency, sizes = _latency(run), run.sizes
     assert sizes is not None  # what was measured has a file
-    kind = {"non-inferior": "good", "inferior": "bad"}.get(d.verdict.kind) if d else None
+    kind = {"non-inferior": "good", "inferior": "bad", "worse": "bad"}.get(d.verdict.kind) if d else None
     counts = None if c is None else f"{c.substitutions} S, {c.insertions} I, {c.deletions} D"
     return {
         "bits": f"{run.bits:.3g}",
@@ -83,7 +83,7 @@ def _cells(system: System, group: Group, reach: float) -> dict[str, Markup | str
         "errors": "" if c is None else join(f"{c.errors:,}", element("small", counts)),
         _DIFFERENCE: "" if d is None else _forest(system, reach),
         "p": "" if d is None or d.p is None or d.p_holm is None else _p_value(d.p_holm),
-        _VERDICT: element("span", d.verdict.kind, class_=kind) if d else "control" if len(group.systems) > 1 else "",
+        _VERDICT: element("span", d.verdict.words, class_=kind) if d else "control" if len(group.systems) > 1 else "",
         "MB": f"{sizes.model_bytes / 1e6:.3g}",
         "smaller": f"{sizes.fp32_bytes / sizes.model_bytes:.1f}×",
         _LATENCY: "" if latency is None else f"{latency:.3f}",
@@ -124,7 +124,7 @@ def _forest(system: System, reach: float) -> Markup:
     if not all(map(math.isfinite, (d.estimate, d.low, d.high))):
         return join(words, element("small", interval))
     x = Axis(-reach, reach, 2, 130)
-    kind = "s3" if d.verdict.kind == "inferior" else "s0"
+    kind = "s3" if d.verdict.kind in ("inferior", "worse") else "s0"
     marks = [
         element(
             "rect", x=x(-reach), width=x(min(d.verdict.margin, reach)) - x(-reach), y=0, height=20, class_="margin"
