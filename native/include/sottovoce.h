@@ -54,7 +54,7 @@ typedef struct sottovoce_options {
   int32_t method;      /* SOTTOVOCE_GREEDY or SOTTOVOCE_BEAM */
   int32_t beam;        /* hypotheses of a beam search */
   int32_t max_symbols; /* tokens a frame at most; 1 for a beam search */
-  float blank_penalty; /* subtracted from the blank's log-probability, nats */
+  float blank_penalty; /* subtracted from the blank's log-probability, nats; NAN, as it is first: what the file says */
   int32_t threads;     /* 1 to 256 */
   const char* kernels; /* the name of a kernel path; NULL: the environment's SOTTOVOCE_KERNEL, or the fastest */
   sottovoce_endpoint_rule endpoint[3]; /* any that holds; sherpa-onnx's: {0, 2.4, 0}, {1, 1.2, 0}, {0, 0, 20} */

@@ -78,7 +78,7 @@ sottovoce::RecognizerOptions read_options(const sottovoce_options& options) {
   read.search.method = options.method == SOTTOVOCE_BEAM ? sottovoce::Method::beam : sottovoce::Method::greedy;
   read.search.beam = options.beam;
   read.search.max_symbols = options.max_symbols;
-  read.search.blank_penalty = options.blank_penalty;
+  if (!std::isnan(options.blank_penalty)) read.search.blank_penalty = options.blank_penalty;
   read.threads = options.threads;
   for (std::size_t i = 0; i < read.endpoint.size(); ++i) {
     const sottovoce_endpoint_rule& rule = options.endpoint[i];
@@ -104,7 +104,7 @@ const char* sottovoce_last_error(void) { return last_error; }
 
 void sottovoce_options_init(sottovoce_options* options) {
   if (!options) return;
-  *options = {sizeof(sottovoce_options), SOTTOVOCE_GREEDY, 4, 1, 0.0f, 1, nullptr, {}};
+  *options = {sizeof(sottovoce_options), SOTTOVOCE_GREEDY, 4, 1, NAN, 1, nullptr, {}};
   for (std::size_t i = 0; i < sottovoce::kDefaultRules.size(); ++i) {
     const sottovoce::EndpointRule& rule = sottovoce::kDefaultRules[i];
     options->endpoint[i] = {rule.must_contain_nonsilence, rule.min_trailing_silence, rule.min_utterance_length};

@@ -54,6 +54,11 @@ void Recognizer::read(const ModelFile& file, const RecognizerOptions& options) {
     throw Error("input: expected " + std::to_string(architecture.features) + " features a frame, found " +
                 std::to_string(input_->dim));
   }
+  if (!options.search.blank_penalty) {
+    SearchOptions search = options.search;
+    search.blank_penalty = architecture.blank_penalty;
+    search_ = make_search(search);
+  }
   if (!file.tokenizer()) throw Error("tokenizer: expected one in the model, found none");
   tokenizer_.emplace(file.tokenizer()->bytes);
   if (tokenizer_->vocabulary() != architecture.vocabulary) {

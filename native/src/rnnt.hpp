@@ -30,6 +30,7 @@ struct RnntArchitecture {
   bool layer_norm;
   int reduction, reduction_after, embedding, predictor_layers, predictor_units, joiner_units;
   std::optional<Pcen> pcen;
+  float blank_penalty = 0;  // of a search that is told of none
 
   // Throws std::invalid_argument, one line, for sizes that Python's class refuses.
   void check() const;

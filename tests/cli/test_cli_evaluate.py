@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import total
 from sottovoce.ngram import Vocabulary as NgramVocabulary
 from sottovoce.ngram import save_ngram, train_kneser_ney
+from sottovoce.packed import load_model
 from sottovoce.runtime import Recognizer
 from sottovoce.training.config import parse_recipe
 from sottovoce.training.scoring import nbest_split, transcribe_split
@@ -76,6 +78,15 @@ def test_a_run_is_decoded_as_its_recipe_says_unless_told_otherwise(evaluate, run
     assert text.startswith("dev: WER ") and "blank penalty 2.5" in text
     _, text, _ = evaluate(run_folder, "--blank-penalty", 0)
     assert "blank penalty" not in text
+
+
+def test_a_file_is_decoded_as_it_says_itself(evaluate, run_folder: Path, tmp_path: Path) -> None:
+    model = load_model(run_folder / "model.safetensors")
+    replace(model, architecture={**model.architecture, "blank_penalty": 2.5}).save(tmp_path / "tuned.safetensors")
+    code, out, _ = evaluate(tmp_path / "tuned.safetensors", "--json")
+    found, expected = json.loads(out), json.loads(evaluate(run_folder, "--json")[1])
+    assert code == 0 and found["blank_penalty"] == 2.5
+    assert {k: v for k, v in found.items() if "_bytes" not in k}.items() <= expected.items()
 
 
 def test_a_folder_with_a_model_alone_is_decoded_plainly(evaluate, run_folder: Path, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def test_features_give_the_same_result_to_the_bit(
 
 @pytest.mark.parametrize("architecture", [
     {"pcen": Pcen()}, {"layer_norm": False}, {"reduction_after": 0}, {"reduction_after": 2, "predictor_layers": 2},
+    {"blank_penalty": 0.75}, {"blank_penalty": -2},
 ])  # fmt: skip
 def test_every_kind_of_network_runs(library: Library, tmp_path: Path, architecture: dict[str, Any]) -> None:
     a = RnntArchitecture(features=6, vocabulary=vocabulary(), encoder_units=12, embedding=8, predictor_units=8,
@@ -325,7 +326,7 @@ def test_null_is_refused_everywhere(library: Library) -> None:
 
 @pytest.mark.parametrize("options", [
     {"method": 2}, {"beam": 0, "method": 1}, {"beam": 2**31 - 1, "method": 1}, {"max_symbols": 0}, {"threads": 0},
-    {"threads": 10**6}, {"blank_penalty": float("nan")}, {"kernels": b"abacus"}, {"size": 0},
+    {"threads": 10**6}, {"blank_penalty": float("inf")}, {"kernels": b"abacus"}, {"size": 0},
     {"max_symbols": 2, "method": 1},
 ])  # fmt: skip
 def test_options_that_cannot_be_used_are_refused(library: Library, tmp_path: Path, options: dict[str, Any]) -> None:

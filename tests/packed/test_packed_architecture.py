@@ -12,6 +12,8 @@ def test_dictionary_round_trip() -> None:
     assert "pcen" not in architecture.to_dict()
     normalized = RnntArchitecture(features=80, vocabulary=30, pcen=Pcen(gain=0.5))
     assert RnntArchitecture.from_dict(json.loads(json.dumps(normalized.to_dict()))) == normalized
+    tuned = RnntArchitecture(features=80, vocabulary=30, blank_penalty=-1.5)
+    assert RnntArchitecture.from_dict(tuned.to_dict()) == tuned and "blank_penalty" not in architecture.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,8 @@ def test_where_the_reduction_widens(after: int, widths: list[int], last: int, fa
         ({"pcen": {"gain": 2}}, r"pcen.gain must be a number in \[0.0, 1.0\], found 2"),
         ({"pcen": {"smoothing": True}}, "pcen.smoothing must be a number"),
         ({"pcen": {"colour": 1}}, "colour"),
+        ({"blank_penalty": float("nan")}, r"blank_penalty must be a number in \[-1000, 1000\], found nan"),
+        ({"blank_penalty": True}, "blank_penalty must be a number"),
     ],
 )
 def test_refusals(change: dict[str, object], words: str) -> None:

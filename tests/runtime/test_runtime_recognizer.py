@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from tiny_rnnt import random_model, speaking_model, tokenizer
 from sottovoce.errors import ConfigError, DataError, FormatError
 from sottovoce.frontend.fbank import fbank
 from sottovoce.frontend.settings import FeatureSettings
-from sottovoce.packed import RnntArchitecture
-from sottovoce.runtime import ModelInput, Recognizer
+from sottovoce.packed import PackedModel, RnntArchitecture
+from sottovoce.runtime import ModelInput, Recognizer, Result
 
 MODEL = speaking_model()
 FEATURES_MODEL = speaking_model(input={"kind": "features", "dim": 13, "rate": 50})
@@ -199,3 +200,15 @@ def test_unknown_options_are_refused() -> None:
 def test_feature_inputs_are_checked(fields: dict[str, Any]) -> None:
     with pytest.raises(FormatError, match="input: expected a dim"):
         ModelInput.from_dict({"kind": "features", **fields})
+
+
+@pytest.mark.parametrize("method", ["greedy", "beam"])
+def test_the_blank_penalty_is_what_the_file_says_unless_another_is_given(method: Literal["greedy", "beam"]) -> None:
+    tuned = replace(MODEL, architecture={**MODEL.architecture, "blank_penalty": 1.5})
+    samples = sound(2.0)
+
+    def heard(model: PackedModel, **options: float) -> Result:
+        return Recognizer(model, method=method, **options).transcribe(samples, 16_000)
+
+    assert heard(tuned) == heard(MODEL, blank_penalty=1.5) != heard(MODEL)
+    assert heard(tuned, blank_penalty=0.0) == heard(MODEL)

@@ -128,12 +128,19 @@ def test_an_epoch_tells_what_it_measured_and_a_resumed_run_goes_on_telling(
 
 def test_a_finished_run_is_kept_and_other_settings_are_refused(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
     run = train(recipe, tones, tmp_path / "run", progress=False)
-    stamp = run.model.stat().st_mtime_ns
+    stamp, weights = run.model.stat().st_mtime_ns, load_model(run.model)
     train(recipe, tones, tmp_path / "run", progress=False)
-    assert run.model.stat().st_mtime_ns == stamp
+    assert run.model.stat().st_mtime_ns == stamp and "blank_penalty" not in weights.architecture
     tuned = recipe.model_copy(update={"decoding": DecodingConfig(blank_penalty=1.5)})  # decoding trains nothing
     train(tuned, tones, tmp_path / "run", progress=False)
-    assert run.model.stat().st_mtime_ns == stamp and Run.open(tmp_path / "run")[1].decoding.blank_penalty == 1.5
+    assert Run.open(tmp_path / "run")[1].decoding.blank_penalty == 1.5
+    before, after = weights, load_model(run.model)  # the file is told, and nothing else of it changes
+    assert after.architecture == {**before.architecture, "blank_penalty": 1.5}
+    assert all(np.array_equal(after.decode(name), before.decode(name)) for name in before.tensors)
+    assert (after.input, after.tokenizer, after.provenance) == (before.input, before.tokenizer, before.provenance)
+    stamp = run.model.stat().st_mtime_ns
+    train(tuned, tones, tmp_path / "run", progress=False)
+    assert run.model.stat().st_mtime_ns == stamp
     config = tmp_path / "run" / "config.yaml"  # as an earlier version left it, without an option of today's
     settings = yaml.safe_load(config.read_text())
     del settings["recipe"]["features"], settings["recipe"]["compression"]["zero"]

@@ -80,11 +80,12 @@ std::vector<Hypothesis> Search::results(const SearchState& state) const {
 }
 
 std::unique_ptr<Search> make_search(const SearchOptions& options) {
-  if (!std::isfinite(options.blank_penalty)) throw Error("blank_penalty must be a finite number");
+  const float blank_penalty = options.blank_penalty.value_or(0.0f);
+  if (!std::isfinite(blank_penalty)) throw Error("blank_penalty must be a finite number");
   if (options.max_symbols < 1) {
     throw Error("max_symbols must be at least 1, found " + std::to_string(options.max_symbols));
   }
-  if (options.method == Method::greedy) return std::make_unique<Greedy>(options.max_symbols, options.blank_penalty);
+  if (options.method == Method::greedy) return std::make_unique<Greedy>(options.max_symbols, blank_penalty);
   if (options.max_symbols != 1) {
     throw Error("beam search takes one symbol a frame: max_symbols must be 1, found " +
                 std::to_string(options.max_symbols));
@@ -92,7 +93,7 @@ std::unique_ptr<Search> make_search(const SearchOptions& options) {
   if (options.beam < 1 || options.beam > kMostBeam) {
     throw Error("beam must be 1 to " + std::to_string(kMostBeam) + ", found " + std::to_string(options.beam));
   }
-  return std::make_unique<Beam>(options.beam, options.blank_penalty);
+  return std::make_unique<Beam>(options.beam, blank_penalty);
 }
 
 }  // namespace sottovoce

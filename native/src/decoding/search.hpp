@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,7 +20,7 @@ enum class Method { greedy, beam };
 struct SearchOptions {
   Method method = Method::greedy;
   int beam = 4;
-  float blank_penalty = 0;
+  std::optional<float> blank_penalty;  // none: what the model's file says
   int max_symbols = 1;
 };
 

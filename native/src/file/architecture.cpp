@@ -9,6 +9,7 @@ namespace sottovoce {
 namespace {
 
 constexpr std::int64_t kMostUnits = 1'000'000;
+constexpr double kMostPenalty = 1e3;  // nats
 
 // Those of Python's class; sizes without a default are 0.
 const RnntArchitecture kDefaults{.features = 0,
@@ -24,7 +25,8 @@ const RnntArchitecture kDefaults{.features = 0,
                                  .predictor_layers = 1,
                                  .predictor_units = 128,
                                  .joiner_units = 128,
-                                 .pcen = std::nullopt};
+                                 .pcen = std::nullopt,
+                                 .blank_penalty = 0};
 
 struct Size {
   std::string_view name;
@@ -83,6 +85,12 @@ std::optional<Pcen> read_pcen(const Json& fields) {
   return pcen;
 }
 
+float read_blank_penalty(const Json& value) {
+  const double penalty = value.is_number() ? value.number() : NAN;
+  if (!(std::abs(penalty) <= kMostPenalty)) throw Error("architecture: blank_penalty is out of range");
+  return static_cast<float>(penalty);
+}
+
 }  // namespace
 
 RnntArchitecture read_architecture(const Json& fields) {
@@ -102,6 +110,8 @@ RnntArchitecture read_architecture(const Json& fields) {
       a.layer_norm = *member.value.as<bool>();
     } else if (member.name == "pcen") {
       a.pcen = read_pcen(member.value);
+    } else if (member.name == "blank_penalty") {
+      a.blank_penalty = read_blank_penalty(member.value);
     } else if (member.name != "type") {
       refuse_key(member.name);
     }

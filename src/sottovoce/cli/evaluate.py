@@ -19,7 +19,7 @@ from sottovoce.evaluation.bootstrap import wer_interval
 from sottovoce.evaluation.hypotheses import Hypothesis, write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import WordErrors, total
-from sottovoce.packed import file_sizes, is_language_model, load_model
+from sottovoce.packed import RnntArchitecture, file_sizes, is_language_model, load_model
 from sottovoce.runtime.fusion import LM_WEIGHT
 from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
@@ -41,7 +41,9 @@ def evaluate(
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses of the beam search.")] = 4,
     blank_penalty: Annotated[
         float | None,
-        typer.Option(help="Nats taken from the blank's log-probability; by default a run's recipe says, else 0."),
+        typer.Option(
+            help="Nats taken from the blank's log-probability; by default what a run's recipe, or the file says."
+        ),
     ] = None,
     blank_penalties: Annotated[
         str | None, typer.Option(help="Values to try, commas between; tells which is best. Not on test.")
@@ -123,7 +125,8 @@ def evaluate(
             raise ConfigError(f"{name} is for language models; {file} is a recognizer")
     split = split or "test"
     _check_fusion(method, lm, lm_weight, internal_lm_weight)
-    frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else 0.0
+    own = RnntArchitecture.from_dict(load_model(file).architecture).blank_penalty
+    frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else own
     if blank_penalties is not None:
         _check_tuning(split, blank_penalty, lm, hypotheses, nbest_out)
         values = parse_penalties(blank_penalties)

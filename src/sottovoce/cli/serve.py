@@ -40,7 +40,9 @@ def serve(
     ] = None,
     method: Annotated[SearchMethod, typer.Option(help="How to search.")] = SearchMethod.greedy,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses kept, with --method beam.")] = 4,
-    blank_penalty: Annotated[float, typer.Option(help="Taken off the blank's log-probability.")] = 0.0,
+    blank_penalty: Annotated[
+        float | None, typer.Option(help="Taken off the blank's log-probability, nats; by default what the file says.")
+    ] = None,
     arithmetic: Annotated[Arithmetic, typer.Option(help="int8, float (weight-only figures) or accelerator.")] = "int8",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the compiled kernels.")] = 1,
     max_connections: Annotated[

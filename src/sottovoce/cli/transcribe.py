@@ -45,7 +45,9 @@ def transcribe(
     method: Annotated[SearchMethod, typer.Option(help="How to search.")] = SearchMethod.greedy,
     beam: Annotated[int, typer.Option(min=1, help="Hypotheses kept, with --method beam.")] = 4,
     nbest: Annotated[int, typer.Option(min=1, help="Transcripts a file, with --method beam.")] = 1,
-    blank_penalty: Annotated[float, typer.Option(help="Taken off the blank's log-probability.")] = 0.0,
+    blank_penalty: Annotated[
+        float | None, typer.Option(help="Taken off the blank's log-probability, nats; by default what the file says.")
+    ] = None,
     hotwords: Annotated[
         Path | None, typer.Option(help="A text file of phrases to favour, one a line, with --method beam.")
     ] = None,

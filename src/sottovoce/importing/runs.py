@@ -53,7 +53,9 @@ def _fitted(recipe: Recipe, model: PackedModel) -> Recipe:
     values: dict[str, Any] = recipe.model_dump(mode="json")
     lm = isinstance(recipe, LmRecipe)
     dropped = _OF_DATA[2:] if lm else _OF_DATA
-    values["model"] = {k: v for k, v in model.architecture.items() if k not in dropped}
+    values["model"] = {k: v for k, v in model.architecture.items() if k not in (*dropped, "blank_penalty")}
+    if "blank_penalty" in model.architecture:
+        values["decoding"]["blank_penalty"] = model.architecture["blank_penalty"]
     if not lm and model.input.get("kind") == "waveform":
         values["features"] = {k: v for k, v in model.input.items() if k != "kind"}
     return parse_recipe(values, f"recipe {recipe.name}")

@@ -43,7 +43,8 @@ class RnntArchitecture:
     joins ``reduction`` neighbouring outputs after layer ``reduction_after`` (1-based; 0 = none), and projects to
     ``joiner_units``. Frames that do not fill a stack or a reduction at the end are dropped. The predictor embeds the
     last token (a zero vector for "no history", id -1), runs ``predictor_layers`` LSTMs of ``predictor_units`` and
-    projects to ``joiner_units``. The joiner is ``W tanh(encoder + predictor) + b``. Blank is id 0.
+    projects to ``joiner_units``. The joiner is ``W tanh(encoder + predictor) + b``. Blank is id 0; ``blank_penalty`` is
+    what a search takes off its log-probability, in nats, unless it is told otherwise.
     """
 
     features: int
@@ -60,16 +61,24 @@ class RnntArchitecture:
     predictor_units: int = 128
     joiner_units: int = 128
     pcen: Pcen | None = None
+    blank_penalty: float = 0.0
+
+    MOST_PENALTY: ClassVar[float] = 1e3
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
-            if name in ("layer_norm", "pcen"):
+            if name in ("layer_norm", "pcen", "blank_penalty"):
                 continue
             low, high = (0, 64) if name == "reduction_after" else (1, 1_000_000)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise FormatError(f"architecture: {name} must be an integer in [{low}, {high}], found {value!r}")
         if not isinstance(self.pcen, Pcen | None):
             raise FormatError(f"architecture: pcen must be a mapping of its settings, found {self.pcen!r}")
+        most, penalty = self.MOST_PENALTY, self.blank_penalty
+        if isinstance(penalty, bool) or not isinstance(penalty, int | float) or not abs(penalty) <= most:
+            raise FormatError(
+                f"architecture: blank_penalty must be a number in [{-most:g}, {most:g}], found {penalty!r}"
+            )
         if self.stack < self.stride:
             raise FormatError(
                 f"architecture: stack {self.stack} is less than stride {self.stride}: frames would be lost"
@@ -102,10 +111,12 @@ class RnntArchitecture:
         return frames // self.subsampling
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON; without ``pcen`` where there is none, as files had it before there was any."""
+        """Plain values, for JSON; without ``pcen`` and ``blank_penalty`` where there is none, as files had it before
+        there was any."""
         fields = asdict(self)
-        if self.pcen is None:
-            del fields["pcen"]
+        for name in ("pcen", "blank_penalty"):
+            if not fields[name]:
+                del fields[name]
         return {"type": "rnnt", **fields}
 
     @classmethod

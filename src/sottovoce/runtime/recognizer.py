@@ -42,7 +42,8 @@ class Recognizer:
     >>> recognizer.get_result(stream).text
 
     method is "greedy", with at most max_symbols tokens a frame, or "beam", with ``beam`` hypotheses and one token a
-    frame. hotwords, in a beam search, are phrases to favour, each of their tokens by hotwords_score nats, or by what
+    frame. blank_penalty is taken off the blank's log-probability, in nats; by default what the file says, as tuned on
+    dev. hotwords, in a beam search, are phrases to favour, each of their tokens by hotwords_score nats, or by what
     stands behind the phrase as in ``"a phrase :2.5"``. lm, in a beam search, is a language model's file or run folder,
     n-grams too, that counts lm_weight, by default 0.3; internal_lm_weight is taken off for what the predictor itself
     has learned (``decoding.fusion``); each segment is a sentence. endpoint says when ``is_endpoint`` holds. arithmetic
@@ -61,7 +62,7 @@ class Recognizer:
         method: Method = "greedy",
         beam: int = 4,
         arithmetic: Arithmetic = "int8",
-        blank_penalty: float = 0.0,
+        blank_penalty: float | None = None,
         max_symbols: int = 1,
         hotwords: str | Sequence[str] = (),
         hotwords_score: float = 1.5,
@@ -71,10 +72,8 @@ class Recognizer:
         endpoint: EndpointRules = DEFAULT_RULES,
         num_threads: int = 1,
     ) -> None:
-        self._make_search = partial(
-            make_search, method, beam=beam, blank_penalty=blank_penalty, max_symbols=max_symbols
-        )
-        self._search: Search = self._make_search()  # refuses bad options before anything is read
+        searching = partial(make_search, method, beam=beam, max_symbols=max_symbols)
+        self._search: Search = searching(blank_penalty=blank_penalty or 0.0)  # refuses bad options before all reading
         if lm is None:
             check_unused(lm_weight, internal_lm_weight)
         self._endpoint = endpoint
@@ -86,6 +85,8 @@ class Recognizer:
                 self._read(packed, arithmetic, num_threads)
             except FormatError as error:
                 raise FormatError(f"{model}: {error}") from error
+        own = self.network.architecture.blank_penalty
+        self._make_search = partial(searching, blank_penalty=own if blank_penalty is None else blank_penalty)
         self._hotwords, self._hotwords_score = hotword_lines(hotwords), hotwords_score
         if lm is not None:
             fusion = make_fusion(

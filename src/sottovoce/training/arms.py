@@ -26,7 +26,7 @@ from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.levels import LevelsFile, histograms, planned_weights, write_weights
 from sottovoce.training.phases import fit, steps_taken
 from sottovoce.training.run import Run, file_hash, write_file
-from sottovoce.training.task import shipped, task_of
+from sottovoce.training.task import keep_decoding, shipped, task_of, with_decoding
 from sottovoce.training.task_module import TaskModule
 
 _SCHEMES: dict[str, Callable[..., Scheme]] = {
@@ -78,10 +78,11 @@ def carry_out(job: Job) -> Path:
     torch.set_num_threads(job.threads)  # for what the caller does next, too
     run = Run.begin(job.folder, _settings(job))
     if run.model.exists():
+        keep_decoding(run.model, job.recipe)
         return run.model
     keep_freed_memory()
     base = load_model(job.base / "model.safetensors")
-    describe(_packed(job, base, run), base, job).save(run.model)
+    with_decoding(describe(_packed(job, base, run), base, job), job.recipe).save(run.model)
     return run.model
 
 

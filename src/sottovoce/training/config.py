@@ -145,9 +145,11 @@ def with_scheme(section: CompressionConfig, scheme: str) -> CompressionConfig:
 
 class DecodingConfig(Section):
     """How every file of an experiment is decoded: ``blank_penalty``, nats subtracted from the blank's log-probability,
-    is tuned on dev for the 32-bit model and frozen here for all arms."""
+    is tuned on dev for the 32-bit model and frozen here for all arms. Their files hold it."""
 
-    blank_penalty: float = Field(default=0.0, allow_inf_nan=False)
+    blank_penalty: float = Field(
+        default=0.0, ge=-RnntArchitecture.MOST_PENALTY, le=RnntArchitecture.MOST_PENALTY, allow_inf_nan=False
+    )
 
 
 class BaseRecipe(Section):
@@ -211,6 +213,8 @@ class RnntRecipe(BaseRecipe):
     def _model(cls, value: dict[str, Any]) -> dict[str, Any]:
         """All sizes, defaults among them; what depends on the data is not a recipe's to say."""
         sizes = _sizes(value, ("features", "vocabulary"), lambda: _architecture(value, 2, 2).to_dict())
+        if "blank_penalty" in sizes:
+            raise ValueError("blank_penalty is the decoding section's")
         return {name: size for name, size in sizes.items() if name != "type"}
 
     def architecture(self, features: int, vocabulary: int) -> RnntArchitecture:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from sottovoce.packed import PackedModel
+from sottovoce.packed import PackedModel, RnntArchitecture, load_model
 from sottovoce.training.config import LmRecipe, Recipe
 from sottovoce.training.run import Run
 from sottovoce.training.task_module import PhaseData, TaskModule
@@ -35,6 +35,23 @@ class Shipped:
 def shipped(packed: PackedModel) -> Shipped:
     """What a file holds beside its tensors."""
     return Shipped(packed.architecture, packed.input, packed.tokenizer or b"")
+
+
+def with_decoding(packed: PackedModel, recipe: Recipe) -> PackedModel:
+    """The file as the recipe decodes it: with its blank penalty."""
+    if isinstance(recipe, LmRecipe):
+        return packed
+    architecture = RnntArchitecture.from_dict(packed.architecture)
+    decoded = replace(architecture, blank_penalty=recipe.decoding.blank_penalty)
+    return packed if decoded == architecture else replace(packed, architecture=decoded.to_dict())
+
+
+def keep_decoding(model: Path, recipe: Recipe) -> None:
+    """Write the recipe's blank penalty into a file that has another: it is chosen once the network is trained."""
+    packed = load_model(model)
+    decoded = with_decoding(packed, recipe)
+    if decoded is not packed:
+        decoded.save(model)
 
 
 class Task(Protocol):

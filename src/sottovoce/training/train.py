@@ -12,7 +12,7 @@ from sottovoce.training.arms import load_weights, save_module
 from sottovoce.training.config import Recipe
 from sottovoce.training.phases import Fork, fit
 from sottovoce.training.run import Run, file_hash, write_file
-from sottovoce.training.task import task_of
+from sottovoce.training.task import keep_decoding, task_of, with_decoding
 
 
 def train(
@@ -36,6 +36,7 @@ def train(
     settings |= {} if start is None else {"start": file_hash(start.module)}
     run = Run.begin(out, {**settings, "data_hash": task.fingerprint(data_folder)})
     if run.model.exists():
+        keep_decoding(run.model, recipe)
         return run
     if start is not None:
         write_file(run.tokenizer, start.tokenizer.read_bytes())
@@ -59,5 +60,5 @@ def train(
         return run
     save_module(module, out)
     made = {"seed": recipe.seed, "recipe": recipe.name, "recipe_hash": recipe.digest()}
-    described.onto(pack_float(module.model), made).save(run.model)
+    with_decoding(described.onto(pack_float(module.model), made), recipe).save(run.model)
     return run
