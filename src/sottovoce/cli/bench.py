@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sottovoce.cli.device import device_report, show_device
+from sottovoce.cli.inputs import model_file
 from sottovoce.cli.outputs import check_folder
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bench import Bench, Latency, PathSpeed, bench_paths
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="A packed model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or a run folder.")],
     threads: Annotated[int, typer.Option(min=1, help="Threads that share each product.")] = 1,
     frames: Annotated[int, typer.Option(min=1, help="Encoder frames to time.")] = 500,
     kernels: Annotated[bool, typer.Option("--kernels", help="Also time every kernel path, taking turns.")] = False,
@@ -48,11 +49,12 @@ def bench(
 
         sottovoce bench model.safetensors --kernels --threads 2 --json bench.json
 
-        sottovoce bench model.safetensors --against torch-int8,onnxruntime-int8
+        sottovoce bench runs/fsdd-5bit --against torch-int8,onnxruntime-int8
 
         sottovoce bench model.safetensors --device ethos-u55-256
     """
     check_folder(json_file)
+    model = model_file(model)
     if device is not None:
         if kernels or against:
             raise ConfigError("--device computes, and times nothing: it does not go with --kernels or --against")

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sottovoce.cli.inputs import model_file
 from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.perplexity import Ngram, corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.cli.progress import progress_bar
@@ -174,12 +175,10 @@ def evaluate(
 
 def _opened(model: Path) -> tuple[Path, Path | None, Recipe | None]:
     """The file to run, and the data and the recipe of the run folder that it lies in."""
-    if not model.is_dir():
-        return model, None, None
     if not (model / "config.yaml").exists():
-        return Run(model).model, None, None
-    run, recipe, data = Run.open(model)
-    return run.model, data, recipe
+        return model_file(model), None, None
+    _, recipe, data = Run.open(model)
+    return model_file(model), data, recipe
 
 
 def _check_lm(

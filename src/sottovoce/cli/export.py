@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sottovoce.cli.inputs import model_file
 from sottovoce.errors import ConfigError, did_you_mean
 from sottovoce.export import FORMS, PREDICTORS, Exported, SherpaExported, export_onnx, export_onnx_set, export_sherpa
 from sottovoce.export.onnx_set import RATE as SET_RATE
@@ -55,7 +56,7 @@ def export(
     """
     if form not in FORMATS:
         raise ConfigError(f"--format: expected {' or '.join(FORMATS)}, found {form!r}{did_you_mean(form, FORMATS)}")
-    packed = load_model(model / "model.safetensors" if model.is_dir() else model)
+    packed = load_model(model_file(model))
     imported = packed.architecture.get("type") == OnnxSetArchitecture.TYPE
     given = {
         "--predictor": predictor != PREDICTORS[0],

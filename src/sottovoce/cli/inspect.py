@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
+from sottovoce.cli.inputs import model_file
 from sottovoce.errors import FormatError
 from sottovoce.packed import FileSizes, PackedMatrix, PackedModel, file_sizes, load_model
 
@@ -37,9 +38,9 @@ class TensorRow:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="A packed model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or a run folder.")],
     reference: Annotated[
-        Path | None, typer.Option(help="The fp32 model, packed or plain safetensors: adds the SNR of each matrix.")
+        Path | None, typer.Option(help="The fp32 model, its run, or plain safetensors: adds the SNR of each matrix.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")] = False,
 ) -> None:
@@ -47,12 +48,13 @@ def inspect(
 
     Examples:
 
-        sottovoce inspect model.safetensors
+        sottovoce inspect runs/fsdd-5bit --reference runs/fsdd
 
         sottovoce inspect model.safetensors --reference fp32.safetensors --json
     """
-    packed, sizes = load_model(model), file_sizes(model)
-    rows = tensor_rows(packed, read_reference(reference) if reference else None)
+    file = model_file(model)
+    packed, sizes = load_model(file), file_sizes(file)
+    rows = tensor_rows(packed, read_reference(model_file(reference)) if reference else None)
     if as_json:
         typer.echo(json.dumps(_report(packed, sizes, rows), ensure_ascii=False, indent=2))
         return

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sottovoce.cli.inputs import model_file
 from sottovoce.cli.live import at_the_speed_of_sound, live_results, microphone, pieces, show
 from sottovoce.decoding.endpoint import DEFAULT_RULES, EndpointRule
 from sottovoce.errors import ConfigError, DataError
@@ -38,7 +39,7 @@ class SearchMethod(StrEnum):
 
 
 def transcribe(
-    model: Annotated[Path, typer.Argument(help="A packed model file.")],
+    model: Annotated[Path, typer.Argument(help="A model file, or a run folder.")],
     audio: Annotated[
         list[Path] | None, typer.Argument(help="Audio files of any format and rate, or folders of them.")
     ] = None,
@@ -97,7 +98,7 @@ def transcribe(
 
         sottovoce transcribe model.safetensors recordings/ --method beam --lm runs/lm --lm-weight 0.3
 
-        sottovoce transcribe model.safetensors --microphone
+        sottovoce transcribe runs/fsdd-5bit --microphone
     """
     _check_input(audio, from_microphone, realtime, stream)
     if nbest > (beam if method is SearchMethod.beam else 1):
@@ -106,7 +107,7 @@ def transcribe(
         raise ConfigError(f"--nbest {nbest}: live transcription has one transcript")
     files = list(audio_files(audio or []))
     recognizer = Recognizer(
-        model,
+        model_file(model),
         method=method.value,
         beam=beam,
         arithmetic=arithmetic,
