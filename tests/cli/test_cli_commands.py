@@ -215,13 +215,34 @@ def test_devices_that_are_not_there_are_refused(
     assert code == 2 and err.strip() == "error: You requested gpu: [0, 1] But your machine only has: []"
 
 
-def test_an_interruption_says_how_to_go_on(run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "goes_on"),
+    [
+        ("demo", True),
+        ("train fsdd --data d --out r", True),
+        ("compress r --bits 4", True),
+        ("search r --average-bits 2", True),
+        ("data prepare swda-synth --source s --out d", True),
+        ("search --models asr=r,lm=l --max-bytes 4MB", True),
+        ("data prepare synth --out d", False),
+        ("data confuse swda --source s --out d --wer 30", False),
+        ("evaluate r", False),
+        ("rescore test.jsonl --lm train", False),
+        ("bench m.safetensors", False),
+        ("ngram train t.txt --out lm.arpa", False),
+        ("export r --out o", False),
+        ("compare a b", False),
+    ],
+)
+def test_an_interruption_says_how_to_go_on_where_work_is_kept(
+    run, monkeypatch: pytest.MonkeyPatch, command: str, goes_on: bool
+) -> None:
     def stop(name: str) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "_load", stop)
-    code, _, err = run("demo")
-    assert code == 130 and "goes on" in err
+    code, _, err = run(*command.split())
+    assert code == 130 and "interrupted" in err and ("the same command goes on" in err) == goes_on
 
 
 def test_a_missing_extra_is_named(run, monkeypatch: pytest.MonkeyPatch) -> None:

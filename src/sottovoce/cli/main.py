@@ -35,6 +35,7 @@ _COMMANDS = {
     "doctor": ("doctor", "doctor", "Show which kernels run here, and why."),
 }
 _INTERRUPTED = 130  # how typer ends on ctrl-c
+_RESUMED = ("demo", "train", "search", "compress", "data prepare swda-synth")  # what keeps its work as it goes
 _TRAIN = ("torch", "lightning", "lhotse", "tensorboard", "filelock", "scipy", "urllib3")
 _EXTRAS = {**dict.fromkeys(_TRAIN, "train"), "espeakng_loader": "demo", "sounddevice": "microphone"}
 _EXTRAS |= dict.fromkeys(("fastapi", "starlette", "uvicorn", "websockets"), "serve")
@@ -116,8 +117,14 @@ def run() -> None:
         _fail(f"this command needs {error.name}; install it with: pip install 'sottovoce[{extra}]'")
     except SystemExit as stop:
         if stop.code == _INTERRUPTED:
-            Console(stderr=True).print("interrupted; the same command goes on from here")
+            goes_on = "; the same command goes on from here" if _resumes(sys.argv[1:]) else ""
+            Console(stderr=True).print(f"interrupted{goes_on}")
         raise
+
+
+def _resumes(arguments: list[str]) -> bool:
+    """Whether a command that was interrupted goes on where it was."""
+    return f"{' '.join(arguments)} ".startswith(tuple(f"{command} " for command in _RESUMED))
 
 
 def _fail(message: str) -> None:
