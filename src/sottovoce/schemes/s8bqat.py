@@ -37,10 +37,11 @@ class S8BQAT:
     calibrate: for the published form, sets lambda at the first step so that RMS(penalty gradient) / RMS(task gradient)
         is this.
 
-    The defaults are what did best on dev (benchmarks/results/s8bqat_tuning.jsonl): straight-through from one half of
-    the run, levels taken anew every 50 steps, and from a quarter of it until then all weights between the outer levels
-    of two bits, about 1.5 standard deviations; no pull. Without tails the levels lie closer. The penalty is flat at a
-    level and steepest beside the border between cells: strong or early, it freezes the assignment of the
+    The defaults are what did best on the dev voices of synthetic speech (benchmarks/results/s8bqat_tuning.jsonl), not
+    on AN4's dev speakers, where straight-through from the start did better at 2 bits (one seed): straight-through from
+    one half of the run, levels taken anew every 50 steps, and from a quarter of it until then all weights between the
+    outer levels of two bits, about 1.5 standard deviations; no pull. Without tails the levels lie closer. The penalty
+    is flat at a level and steepest beside the border between cells: strong or early, it freezes the assignment of the
     first hour.
 
     Raises ConfigError for settings out of range.
