@@ -34,7 +34,7 @@ FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 RECOGNIZER = (
-    "phase.epochs=1",
+    "phase.epochs=2",
     "phase.warmup_steps=1",
     "compression.phase.epochs=1",
     "compression.phase.warmup_steps=0",
