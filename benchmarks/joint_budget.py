@@ -36,8 +36,8 @@ from joint_arms import (
     setting_of_cells,
     tasks_of,
 )
-from mixed_precision_rnnt import order, spread
 from options import add_options, kept_cells
+from s8bqat_rnnt import order, spread
 from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference, cluster_ids, relative_difference, wer_interval

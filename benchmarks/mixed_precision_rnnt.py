@@ -25,7 +25,7 @@ from cells import Cells, print_machine, run_script
 from mixed_rnnt_arms import FP32, Plan, Row, load_plan, run_search, tasks_of
 from options import add_options, kept_cells
 from places import Place
-from s8bqat_rnnt import Results, corrected, record
+from s8bqat_rnnt import Results, corrected, order, record, spread
 from tables import Tables, shown
 
 from sottovoce.evaluation.bootstrap import RelativeDifference
@@ -74,19 +74,6 @@ def table(results: Results, plan: Plan) -> list[list[str]]:
             ]
         )
     return lines
-
-
-def spread(found: RelativeDifference) -> str:
-    """The difference with its two-sided 95 % interval and the upper end of the one-sided one."""
-    ends = ", ".join(f"{100 * x:+.1f}" for x in (found.lower(0.975), found.upper(0.975)))
-    return f"{100 * found.estimate:+.1f} % [{ends}], upper {100 * found.upper():+.1f} %"
-
-
-def order(found: RelativeDifference) -> str:
-    """Fewer errors, more, or neither, by the two-sided interval."""
-    if found.upper(0.975) < 0:
-        return "fewer"
-    return "more" if found.lower(0.975) > 0 else "not resolved"
 
 
 def _judged(found: tuple[RelativeDifference, int] | None, row: Row) -> str:

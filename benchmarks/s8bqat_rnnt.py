@@ -135,6 +135,46 @@ def by_fold(results: Results, corpus: Corpus, arms: Sequence[Arm], real: Sequenc
     ]
 
 
+def spread(found: RelativeDifference) -> str:
+    """The difference with its two-sided 95 % interval and the upper end of the one-sided one."""
+    ends = ", ".join(f"{100 * x:+.1f}" for x in (found.lower(0.975), found.upper(0.975)))
+    return f"{100 * found.estimate:+.1f} % [{ends}], upper {100 * found.upper():+.1f} %"
+
+
+def order(found: RelativeDifference) -> str:
+    """Fewer errors, more, or neither, by the two-sided interval."""
+    if found.upper(0.975) < 0:
+        return "fewer"
+    return "more" if found.lower(0.975) > 0 else "not resolved"
+
+
+def alone(
+    results: Results, corpora: Sequence[Corpus], pooled: Sequence[Corpus], headline: Sequence[Arm]
+) -> list[list[str]]:
+    """One line a headline arm: the verdict on each corpus by itself, and over the pooled ones how the last of the
+    headline arms of its width differs from it."""
+    lines = []
+    for arm in (arm for arm in _there(results, corpora, headline) if arm.compression is not None and arm.bits < 8):
+        ours = [other for other in headline if other.bits == arm.bits][-1]
+        against = None if ours == arm else results.difference(pooled, ours, arm)
+        lines.append(
+            [
+                arm.system,
+                str(arm.bits),
+                *(_alone(results.judged([corpus], arm)) for corpus in corpora),
+                "" if against is None else f"{spread(against[0])}: {order(against[0])}",
+            ]
+        )
+    return lines
+
+
+def _alone(found: tuple[Verdict, int] | None) -> str:
+    if found is None:
+        return ""
+    ends = ", ".join(f"{100 * x:+.1f}" for x in (found[0].lower, found[0].upper))
+    return f"{100 * found[0].relative_difference:+.1f} % [{ends}]: {found[0].words}"
+
+
 def _there(results: Results, corpora: Sequence[Corpus], arms: Sequence[Arm]) -> list[Arm]:
     """The arms that have a figure on some fold."""
     single = [replace(corpus, folds=(fold,)) for corpus in corpora for fold in corpus.folds]
@@ -298,6 +338,11 @@ def record(cells: Cells, result: Result | None) -> str:
     return f"WER {figures['wer']:.2f} %, {figures['loss_per_token']:.4f} nats a token, {seconds:.0f} s"
 
 
+def _named(corpus: Corpus) -> str:
+    """Its name, and those of its folds."""
+    return " ".join([corpus.name, *filter(None, corpus.folds)])
+
+
 def _untouched(corpus: Corpus, plan: dict[str, Any]) -> Corpus:
     """The corpus without the folds on which something was chosen."""
     chosen = plan.get("chosen_on", {}).get(corpus.name, [])
@@ -321,11 +366,17 @@ def show(
     real = [_untouched(corpus, plan) for corpus in corpora if corpus.name in plan.get("real", [])]
     for corpus in folded:
         if _there(results, [corpus], arms):
-            names = ", ".join(" ".join([c.name, *filter(None, c.folds)]) for c in real)
+            names = ", ".join(map(_named, real))
             title = f"{corpus.name}, WER % of seeds with each fold left out; the verdict is on {names}"
             emit(
                 title, ["system", "bits", *corpus.folds, "all", pooled, "verdict"], by_fold(results, corpus, arms, real)
             )
+    each = [*whole, *(_untouched(corpus, plan) for corpus in folded)]
+    each = [corpus for corpus in each if _there(results, [corpus], headline)]
+    if len(each) > 1 and results.split == "test":
+        ours = headline[-1].system
+        columns = ["system", "bits", *(f"{_named(c)} alone" for c in each), f"{ours} from this, pooled"]
+        emit("headline arms, with both one-sided 95 % ends", columns, alone(results, each, whole or each, headline))
     measured = [corpus for corpus in corpora if _there(results, [corpus], arms)]
     if measured and results.split == "dev":  # what choices are made by
         emit("Nats a token", ["system", "bits", *(c.name for c in measured)], losses(results, measured, arms))

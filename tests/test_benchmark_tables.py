@@ -25,7 +25,7 @@ import s8bqat_rnnt  # noqa: E402
 from arms import Corpus, cell_config, load_plan, place_of, recipe_of, tasks_of  # noqa: E402
 from cells import Cells  # noqa: E402
 from places import Place  # noqa: E402
-from s8bqat_rnnt import Results, arms_of, by_fold, missing, record, table  # noqa: E402
+from s8bqat_rnnt import Results, alone, arms_of, by_fold, missing, record, table  # noqa: E402
 
 FP32 = Arm(CONTROL, None)
 PLAIN = Arm("plain", CompressionConfig(bits=3))
@@ -120,6 +120,20 @@ def test_a_verdict_pools_corpora_folds_and_seeds(results: Results, corpora: list
     assert judged[0].relative_difference == pytest.approx(totals["arm"] / totals["control"] - 1)
     assert judged[0].lower < judged[0].relative_difference < judged[0].upper
     assert judged[0].kind == "not resolved"
+
+
+def test_each_corpus_alone_and_the_last_headline_arm_beside_the_others(
+    results: Results, corpora: list[Corpus]
+) -> None:
+    fill(results, plain=1.2, worse=1.0)
+    digits, letters = corpora
+    first, last = alone(results, corpora, [letters], [FP32, PLAIN, WORSE])
+    assert first[:2] == [PLAIN.system, "3"] and last[:2] == [WORSE.system, "3"]
+    for k, corpus in enumerate((digits, letters), 2):
+        found = results.judged([corpus], PLAIN)
+        assert found is not None and first[k].startswith(f"{100 * found[0].relative_difference:+.1f} % [")
+        assert first[k].endswith("]: inferior") and last[k] == "+0.0 % [+0.0, +0.0]: non-inferior"
+    assert first[4].startswith("-16.7 % [") and first[4].endswith(": fewer") and last[4] == ""
 
 
 def test_only_what_is_there_has_a_line(results: Results, corpora: list[Corpus]) -> None:
