@@ -186,6 +186,17 @@ def test_the_page_is_what_its_commands_make_of_the_committed_cells(
     )
 
 
+@pytest.mark.slow
+def test_the_picture_is_drawn_from_the_committed_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, kept = tmp_path / "low_bits.svg", ROOT / "docs" / "images" / "low_bits.svg"
+    monkeypatch.setattr(sys, "argv", ["figure.py", "--out", str(drawn)])
+    importlib.import_module("figure").main()
+    numbers = [
+        [float(x) for x in re.findall(r"-?\d+\.\d+", path.read_text(encoding="utf-8"))] for path in (drawn, kept)
+    ]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-3), "run again: python benchmarks/figure.py"
+
+
 def test_every_cell_of_the_results_can_be_read() -> None:
     for path in (ROOT / "benchmarks" / "results").glob("*.jsonl"):
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
