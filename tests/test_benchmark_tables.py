@@ -122,9 +122,7 @@ def test_a_verdict_pools_corpora_folds_and_seeds(results: Results, corpora: list
     assert judged[0].kind == "not resolved"
 
 
-def test_each_corpus_alone_and_the_last_headline_arm_beside_the_others(
-    results: Results, corpora: list[Corpus]
-) -> None:
+def test_each_corpus_alone_and_the_last_headline_arm_beside_the_others(results: Results, corpora: list[Corpus]) -> None:
     fill(results, plain=1.2, worse=1.0)
     digits, letters = corpora
     first, last = alone(results, corpora, [letters], [FP32, PLAIN, WORSE])
