@@ -157,7 +157,7 @@ def compare(
         folder = work / f"sherpa-{model.parent.name}-{form}"
         settings: dict[str, Any] = {"weights": form, "predictor": predictor, "chunk": CHUNK, "window": WINDOW}
         exported = export_sherpa(load_model(model), folder, **settings)
-        arguments = {**paths_of(folder), **exported.arguments, "num_threads": 1}
+        arguments = {**paths_of(folder), **exported.arguments, "num_threads": 1, "blank_penalty": 0.0}
         ran = run_sherpa([arguments], signals, rate, piece(rate))
         system = f"sherpa-onnx, {form}"
         found[system] = {**ran["passes"][0], "added_bytes": ran["added_bytes"]}

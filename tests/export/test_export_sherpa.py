@@ -86,16 +86,29 @@ def test_sherpa_onnx_says_what_our_runtime_says(predictor: Any, form: WeightForm
         ({"kind": "waveform", "bins": 20}, {"stack": 6, "stride": 3, "predictor_layers": 2}, 30),
         ({"kind": "waveform", "bins": 20, "sample_rate": 8000, "high_hz": -200.0, "low_hz": 50.0}, {}, 8),
         ({**NEMO, "bins": 24}, {"pcen": Pcen(), "stack": 3, "stride": 3, "reduction_after": 0}, 9),
+        ({"kind": "waveform", "bins": 20}, {"blank_penalty": 0.5}, 32),
+        (NEMO, {"blank_penalty": 0.5}, 32),
     ],
-    ids=["PCEN", "subsampling 6, two layers", "8 kHz, short chunks", "NeMo with PCEN"],
+    ids=[
+        "PCEN",
+        "subsampling 6, two layers",
+        "8 kHz, short chunks",
+        "NeMo with PCEN",
+        "blank penalty",
+        "NeMo and a blank penalty",
+    ],
 )
 def test_every_network_and_front_end(input: dict[str, Any], sizes: dict[str, Any], chunk: int, tmp_path: Path) -> None:
     predictor: Any = "stateful" if input.get("style") == "nemo" else "window"
     exported = export_sherpa(model_of(input, **sizes), tmp_path / "out", predictor=predictor, chunk=chunk)
     told = exported.transcripts
     assert told is not None and told.tokens > 30 and told.differing == 0
-    six = sizes.get("stride") == 3 and predictor == "window"
-    assert bool(exported.notes) == six and (not six or "true times are 1.5 times" in exported.notes[0])
+    six, penalty = sizes.get("stride") == 3 and predictor == "window", sizes.get("blank_penalty")
+    left_out = penalty is not None and predictor == "stateful"
+    assert bool(exported.notes) == (six or left_out)
+    assert not six or "true times are 1.5 times" in exported.notes[0]
+    assert not left_out or "that of 0.5 in the file is left out" in exported.notes[0]
+    assert exported.arguments.get("blank_penalty") == (None if predictor == "stateful" else penalty)
 
 
 def transcripts(folder: Path, signals: list[np.ndarray], rate: int = 16_000, **arguments: Any) -> list[list[str]]:

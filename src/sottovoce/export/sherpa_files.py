@@ -102,7 +102,7 @@ def export_sherpa(
     else:
         graphs = lstm_graphs(model, weights, chunk=chunk, window=window)
         closeness = check_close(lstm_type_pairs(graphs, model, weights, window), weights)
-    arguments = _arguments(settings, stateful)
+    arguments = _arguments(a, settings, stateful)
     transcripts = None
     with new_files(Path(folder)) as scratch:
         save_graphs(graphs, scratch)
@@ -164,14 +164,16 @@ def _check_options(a: RnntArchitecture, predictor: str, chunk: int, window: int)
         raise ConfigError(f"window: expected 2 to 4096 tokens, found {window}")
 
 
-def _arguments(settings: FeatureSettings, stateful: bool) -> dict[str, Any]:
-    """Arguments of ``from_transducer`` that are not at its defaults; the NeMo type sets its features itself."""
+def _arguments(a: RnntArchitecture, settings: FeatureSettings, stateful: bool) -> dict[str, Any]:
+    """Arguments of ``from_transducer`` that are not at its defaults; the NeMo type sets its features itself, and has no
+    blank penalty."""
     wanted: dict[str, tuple[Any, Any]] = {"sample_rate": (settings.sample_rate, 16_000)}
     if not stateful:
         wanted |= {
             "feature_dim": (settings.bins, 80),
             "low_freq": (settings.low_hz, 20.0),
             "high_freq": (settings.high_hz, -400.0),
+            "blank_penalty": (a.blank_penalty, 0.0),
         }
     return {name: value for name, (value, default) in wanted.items() if value != default}
 
@@ -221,6 +223,8 @@ def _judge(transcripts: Transcripts, weights: WeightForm) -> None:
 
 
 def _notes(a: RnntArchitecture, predictor: str) -> tuple[str, ...]:
+    if predictor == "stateful" and a.blank_penalty:
+        return (f"sherpa-onnx's NeMo type has no blank penalty: that of {a.blank_penalty:g} in the file is left out",)
     if predictor == "window" and a.subsampling != _ASSUMED_SUBSAMPLING:
         scale = a.subsampling / _ASSUMED_SUBSAMPLING
         return (
