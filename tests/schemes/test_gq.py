@@ -138,7 +138,8 @@ def test_weights_change_at_events_and_only_there() -> None:
     assert changed == [8, 12, 16]  # 4 comes before the start; the end has the session's own rounding
     assert [event["step"] for event in session.events] == changed
     assert session.events[0]["sharpness"] == pytest.approx(50 + 350 * 0.1 / 0.7)
-    assert all(0 <= event["hit_rate"]["weight"] <= 1 for event in session.events)
+    for share in ("hit_rate", "clip_rate"):
+        assert all(0 <= event[share]["weight"] <= 1 for event in session.events)
 
 
 def test_mu_is_fitted_before_the_mix_and_again_at_each_event() -> None:

@@ -83,6 +83,44 @@ def test_calibration_sets_lambda_to_the_asked_ratio_of_gradients() -> None:
     assert float(ratio) == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("calibrate", [None, 0.5])
+def test_the_penalty_is_weighed_against_the_task(calibrate: float | None) -> None:
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    scheme = sv.S8BQAT.published(strength=2e-3, full=0.5, period=None, calibrate=calibrate)
+    session = sv.compress(model, BitPlan.uniform(model, bits=3), scheme, optimizer=optimizer, total_steps=8)
+    assert session.penalty_ratio() is None  # at the start of the ramp, and without gradients
+    for step in range(1, 6):
+        optimizer.zero_grad()
+        model(torch.ones(2, 16)).square().sum().backward()
+        assert model.weight.grad is not None
+        task = model.weight.grad.clone()
+        found = session.penalty_ratio()
+        optimizer.zero_grad()
+        penalty = session.penalty()
+        if step == 1:
+            assert found is None and float(penalty) == 0.0
+            model.weight.grad = task  # what lambda is taken from
+        else:
+            penalty.backward()
+            assert model.weight.grad is not None and found is not None
+            assert found == pytest.approx(float(model.weight.grad.norm() / task.norm()), rel=1e-4)
+            model.weight.grad += task
+        optimizer.step()
+    if calibrate is not None:
+        assert found == pytest.approx(calibrate, rel=0.05)  # weights are clipped after the first step
+    model.weight.grad = torch.zeros_like(model.weight)
+    assert session.penalty_ratio() is None  # no task to weigh it against
+
+
+def test_without_a_penalty_there_is_nothing_to_weigh() -> None:
+    for scheme in (sv.S8BQAT(strength=5.0, start=0.0, full=0.0), sv.StraightThrough()):
+        model = linear()
+        session = sv.compress(model, BitPlan.uniform(model, bits=3), scheme)
+        model(torch.ones(2, 16)).square().sum().backward()
+        assert session.penalty_ratio() is None
+
+
 def test_decoupled_form_has_no_penalty_and_starts_late() -> None:
     model = linear()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)

@@ -280,8 +280,10 @@ def test_the_hard_compressor_snaps_and_logs_its_hit_rate(model: Tagger) -> None:
     assert session.hit_rates()["lstm.weight_hh_l0"] == 1.0
     train(model, optimizer, 8)
     assert [event["step"] for event in session.events] == [4, 8]
-    assert all(0 <= rate <= 1 for event in session.events for rate in event["hit_rate"].values())
-    assert all(0 <= rate < 0.2 for rate in session.clip_rates().values())
+    for event in session.events:
+        assert set(event["hit_rate"]) == set(event["clip_rate"]) == {band.name for band in session.bands}
+        assert all(0 <= rate <= 1 for rate in event["hit_rate"].values())
+        assert all(0 <= rate < 0.2 for rate in event["clip_rate"].values())
 
 
 def test_optimizer_state_survives_hard_compression(model: Tagger) -> None:

@@ -95,13 +95,18 @@ class StopAfter(pl.Callback):
         trainer.should_stop = trainer.current_epoch + 1 == self.epoch
 
 
-def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        sv.S8BQAT(strength=2.0, start=0.0, refit=3),
+        sv.S8BQAT.published(calibrate=0.3),  # its penalty is looked at while it trains
+    ],
+)
+def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path, scheme: sv.S8BQAT) -> None:
     def fit(stop: int, resume: Path | None) -> Regression:
         torch.manual_seed(0)
         module = Regression()
-        callback = sv.CompressionCallback(
-            sv.BitPlan.uniform(module, bits=3), sv.S8BQAT(strength=2.0, start=0.0, refit=3)
-        )
+        callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=3), scheme)
         runner = trainer(tmp_path, callback)
         runner.callbacks.append(StopAfter(stop))  # type: ignore[attr-defined]
         runner.fit(module, loader(), ckpt_path=resume, weights_only=True)
@@ -114,6 +119,53 @@ def test_a_resumed_trainer_ends_with_the_same_weights(tmp_path: Path) -> None:
     resumed = fit(3, tmp_path / "half.ckpt")
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+class Standing(Regression):
+    """Nothing moves, so that every step has the same gradients."""
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+@pytest.mark.parametrize("clip", [None, 1e-3])
+def test_an_epoch_logs_shares_and_the_weight_of_the_penalty(tmp_path: Path, clip: float | None) -> None:
+    torch.manual_seed(0)
+    module = Standing()
+    x = torch.randn(8, 6)
+    data = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+    plan = sv.BitPlan.uniform(module, bits=2)
+    callback = sv.CompressionCallback(plan, sv.S8BQAT.published(strength=1e-2, period=None))
+    runner = trainer(tmp_path, callback, max_epochs=2, gradient_clip_val=clip)
+    runner.fit(module, data)
+    session = callback.session
+    module.zero_grad()
+    nn.functional.mse_loss(module.net(x), x.sum(1, keepdim=True)).backward()
+    planned = [band.planned.weight.parameter for band in session.bands]
+    task = torch.cat([p.grad.flatten() for p in planned])
+    module.zero_grad()
+    session.penalty().backward()
+    pull = torch.cat([p.grad.flatten() for p in planned])
+    assert float(runner.callback_metrics["penalty_ratio"]) == pytest.approx(float(pull.norm() / task.norm()), rel=1e-4)
+    for name, rates in (("hit_rate", session.hit_rates()), ("clip_rate", session.clip_rates())):
+        assert float(runner.callback_metrics[name]) == pytest.approx(sum(rates.values()) / len(rates))
+
+
+@pytest.mark.parametrize(("form", "most"), [("published", 50), ("decoupled", 0)])
+def test_the_penalty_is_weighed_some_fifty_times_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, most: int
+) -> None:
+    looks: list[int] = []
+    whole = sv.S8BQAT.penalty_ratio
+    monkeypatch.setattr(sv.S8BQAT, "penalty_ratio", lambda self, s: [looks.append(s.step), whole(self, s)][1])
+    module = Regression()
+    callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), sv.S8BQAT(form=form, strength=1.0, start=0.0))
+    runner = trainer(tmp_path, callback, max_epochs=50)
+    runner.fit(module, loader())
+    assert callback.session.total_steps == 400 and len(looks) <= most
+    # Once the finishing phase has begun the penalty is still in the loss, as before.
+    assert (form == "published") == (len(looks) > 40) and all(step % 8 == 7 for step in looks)
+    assert ("penalty_ratio" in runner.callback_metrics) == (form == "published")
 
 
 class LateStrategy(SingleDeviceStrategy):

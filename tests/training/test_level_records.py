@@ -65,7 +65,10 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "levels.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("scheme", [sv.S8BQAT(strength=20.0, finish=None), sv.StraightThrough()])
+PUBLISHED = sv.S8BQAT.published(strength=1e-4, start=0.5, full=0.5, period=None)
+
+
+@pytest.mark.parametrize("scheme", [sv.S8BQAT(strength=20.0, finish=None), sv.StraightThrough(), PUBLISHED])
 def test_histograms_are_of_the_weights_before_and_of_the_latents_after(tmp_path: Path, scheme: Scheme) -> None:
     module = train(tmp_path, scheme)
     kept = json.loads((tmp_path / "weights.json").read_text())
@@ -81,6 +84,22 @@ def test_histograms_are_of_the_weights_before_and_of_the_latents_after(tmp_path:
         sizes = {"net.0.weight": 72, "net.2.weight": 12}
         mean = sum(row["bands"][name] * size for name, size in sizes.items()) / 84
         assert row["share"] == pytest.approx(mean, abs=2e-6)
+        assert 0 <= row["clipped"] < 0.5
+    weighed = [row["step"] for row in found if "penalty_ratio" in row]
+    assert weighed == ([*range(52, 101, 2)] if scheme is PUBLISHED else [])
+    assert all(row["penalty_ratio"] > 0 for row in found if "penalty_ratio" in row)
+
+
+def test_what_is_clipped_is_a_mean_over_weights(tmp_path: Path) -> None:
+    module = Regression()
+    callback = sv.CompressionCallback(sv.BitPlan.uniform(module, bits=2), sv.PTQ())
+    callback._session = sv.compress(module, callback.plan, callback.scheme)
+    small = callback.session.bands[1]
+    small.weight().mul_(100.0)  # far outside levels that were taken before: 12 of 84 weights
+    file = LevelsFile(tmp_path, callback)
+    before = callback.session.clip_rates()["net.0.weight"]
+    file._record()
+    assert rows(tmp_path)[0]["clipped"] == pytest.approx((72 * before + 12) / 84, abs=2e-6)
 
 
 def test_a_resumed_run_keeps_what_was_recorded(tmp_path: Path) -> None:

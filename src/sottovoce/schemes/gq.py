@@ -64,7 +64,8 @@ class GQ:
         if session.progress < self.start or not is_event(session.step, session.total_steps, self.period):
             return
         alpha = self.alpha(session.progress)
-        session.events.append({"step": session.step, "sharpness": alpha, "hit_rate": session.hit_rates()})
+        shares = {"hit_rate": session.hit_rates(), "clip_rate": session.clip_rates()}
+        session.events.append({"step": session.step, "sharpness": alpha, **shares})
         session.estimate_levels()
         for band in session.bands:
             band.here().mix_(band.weight(), alpha)

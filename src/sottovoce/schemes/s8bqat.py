@@ -136,26 +136,44 @@ class S8BQAT:
         """lambda times the penalty summed over weights, or None in the decoupled form."""
         if self.form != "published":
             return None
-        strength = self._strength(session) * ramp(session.progress, self.start, self.full)
+        strength = self._now(session)
         if strength == 0:
             return None
         terms = [_penalty_of(band) for band in session.bands]
         return strength * torch.stack(terms).sum()
 
-    def _strength(self, session: Session) -> float:
-        """lambda; zero until the first step has been seen when it is calibrated."""
-        return self.strength if self.calibrate is None else session.values.get("lambda", 0.0)
+    def penalty_ratio(self, session: Session) -> float | None:
+        """RMS(penalty gradient) / RMS(task gradient) over the planned weights, whose gradients are those of the task
+        alone; None in the decoupled form, before ``start`` and where either gradient is zero."""
+        strength = self._now(session) if self.form == "published" else 0.0
+        balance = _balance(session) if strength > 0 else None
+        return None if balance is None else strength / balance
+
+    def _now(self, session: Session) -> float:
+        """lambda at this share of the run; zero until the first step has been seen when it is calibrated."""
+        strength = self.strength if self.calibrate is None else session.values.get("lambda", 0.0)
+        return strength * ramp(session.progress, self.start, self.full)
 
     def _calibrate(self, session: Session) -> None:
         if self.calibrate is None or "lambda" in session.values:
             return
-        gradients = [(band, band.planned.weight.parameter.grad) for band in session.bands]
-        task = [band.gathered(band.rows(gradient)) for band, gradient in gradients if gradient is not None]
-        task_power = sum(float(g.square().sum()) for g in task)
-        pulls = [band.codebook.penalty(band.whole())[1] for band in session.bands]
-        pull_power = sum(float(g.square().sum()) for g in pulls)
-        if task_power > 0 and pull_power > 0:
-            session.values["lambda"] = self.calibrate * (task_power / pull_power) ** 0.5
+        balance = _balance(session)
+        if balance is not None:
+            session.values["lambda"] = self.calibrate * balance
+
+
+@torch.no_grad()
+def _balance(session: Session) -> float | None:
+    """The lambda at which the penalty's gradient has the RMS of the task's, which the parameters hold alone; None where
+    either is zero or not finite."""
+    gradients = [(band, band.planned.weight.parameter.grad) for band in session.bands]
+    task = [band.gathered(band.rows(gradient)) for band, gradient in gradients if gradient is not None]
+    task_power = sum(float(g.square().sum()) for g in task)
+    pulls = [band.codebook.penalty(band.whole())[1] for band in session.bands]
+    pull_power = sum(float(g.square().sum()) for g in pulls)
+    if not (0 < task_power < math.inf and 0 < pull_power < math.inf):
+        return None
+    return float((task_power / pull_power) ** 0.5)
 
 
 def _penalty_of(band: TrainedBand) -> Tensor:

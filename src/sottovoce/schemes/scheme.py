@@ -33,6 +33,16 @@ class LooksAhead(Protocol):
 
 
 @runtime_checkable
+class Penalizes(Protocol):
+    """A scheme whose penalty can be weighed against the task."""
+
+    def penalty_ratio(self, session: Session) -> float | None:
+        """RMS of the penalty's gradient over that of the task's, which the parameters hold alone; None where there is
+        no penalty at the moment."""
+        ...
+
+
+@runtime_checkable
 class Settles(Protocol):
     """A scheme with something left to do when the session ends, whether or not all ``total_steps`` were taken: a
     GradScaler skips some, and a run may be stopped early."""

@@ -27,7 +27,7 @@ from sottovoce.quant.weights import network, plain_name
 from sottovoce.schemes.bands import TrainedBand, estimate, pools
 from sottovoce.schemes.packing import pack_model
 from sottovoce.schemes.processes import gathered, local, processes_of, reshard
-from sottovoce.schemes.scheme import LooksAhead, Scheme, Settles
+from sottovoce.schemes.scheme import LooksAhead, Penalizes, Scheme, Settles
 
 if TYPE_CHECKING:
     from torch.distributed import ProcessGroup
@@ -138,8 +138,8 @@ class Session:
     @torch.no_grad()
     def hard_compress(self, *, estimate: bool = False) -> None:
         """Overwrite the weights by their nearest centroids and log the share that was there already (S8BQAT, section
-        2.4)."""
-        self.events.append({"step": self.step, "hit_rate": self.hit_rates()})
+        2.4), and the share that is clipped."""
+        self.events.append({"step": self.step, "hit_rate": self.hit_rates(), "clip_rate": self.clip_rates()})
         if estimate:
             self.estimate_levels()
         for band in self.bands:
@@ -152,6 +152,15 @@ class Session:
     def clip_rates(self) -> dict[str, float]:
         """Share of each band's weights beyond the outer levels."""
         return {band.name: band.codebook.clip_rate(self._latent_rows(band)) for band in self.bands}
+
+    def penalty_ratio(self) -> float | None:
+        """RMS(penalty gradient) / RMS(task gradient) over the planned weights; None where the scheme has no penalty at
+        the moment.
+
+        Ask between the backward pass of the task's loss and that of ``penalty()``, of gradients that are not scaled. It
+        costs what the penalty does: now and then is enough.
+        """
+        return self.scheme.penalty_ratio(self) if isinstance(self.scheme, Penalizes) else None
 
     # -- what the user calls --
 

@@ -17,6 +17,13 @@ from sottovoce.errors import PlanError
 from sottovoce.quant import BitPlan
 from sottovoce.schemes import Scheme, Session, compress
 
+_LOOKS = 50  # at all weights, in a run: each costs about as much as a step on a small network
+
+
+def looks_every(session: Session) -> int:
+    """Steps between two looks at all weights."""
+    return max(1, session.total_steps // _LOOKS)
+
 
 class CompressionCallback(pl.Callback):
     """Compress ``pl_module`` (or the part of it named ``submodule``) while it trains.
@@ -33,6 +40,8 @@ class CompressionCallback(pl.Callback):
         self.scheme = scheme
         self.submodule = submodule
         self.first_step = first_step
+        self.penalty_ratio: float | None = None
+        """As it was last looked at, which is about fifty times a run."""
         self._session: Session | None = None
         self._saved: dict[str, Any] | None = None
 
@@ -66,6 +75,7 @@ class CompressionCallback(pl.Callback):
             total_steps=int(steps),
             processes=dist.group.WORLD if isinstance(trainer.strategy, DDPStrategy) else None,
         )
+        self.penalty_ratio = None
         self._take_up()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -74,13 +84,19 @@ class CompressionCallback(pl.Callback):
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
-        penalty = self.scheme.penalty(self.session)
-        if penalty is not None:
-            torch.autograd.backward(penalty)
+        session = self.session
+        penalty = self.scheme.penalty(session)
+        if penalty is None:
+            return
+        if (session.step + 1) % looks_every(session) == 0:
+            self.penalty_ratio = session.penalty_ratio()  # while the gradients are the task's alone
+            if self.penalty_ratio is not None:
+                pl_module.log("penalty_ratio", self.penalty_ratio, on_step=False, on_epoch=True, batch_size=1)
+        torch.autograd.backward(penalty)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        rates = self.session.hit_rates()
-        pl_module.log("hit_rate", sum(rates.values()) / len(rates))
+        for name, rates in (("hit_rate", self.session.hit_rates()), ("clip_rate", self.session.clip_rates())):
+            pl_module.log(name, sum(rates.values()) / len(rates))
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

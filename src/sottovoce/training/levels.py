@@ -1,8 +1,9 @@
 """How weights come to lie on their levels: what a compressed run keeps of it for the report.
 
 ``weights.json``: a histogram of each planned weight as it was ``before`` compression, and as it was ``trained``, before
-the last rounding; the file itself says what came after. ``levels.jsonl``: the share of weights on a level, some fifty
-times in a run.
+the last rounding; the file itself says what came after. ``levels.jsonl``: the shares of weights on a level (``share``)
+and beyond the outer ones (``clipped``), some fifty times in a run; and where the scheme has a penalty, the RMS of its
+gradient over that of the task's as last seen (``penalty_ratio``).
 """
 
 from __future__ import annotations
@@ -17,11 +18,10 @@ import torch
 from torch import Tensor
 
 from sottovoce.quant.weights import Weight
-from sottovoce.training.callback import CompressionCallback
+from sottovoce.training.callback import CompressionCallback, looks_every
 from sottovoce.training.run import write_file
 
 _BINS = 128
-_POINTS = 50  # of a run: each costs about as much as a step on a small network
 _VERSION = 1
 
 Histogram = dict[str, Any]
@@ -49,7 +49,7 @@ class LevelsFile(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         session = self.compression.session
-        due = self._rows and session.step >= self._rows[-1]["step"] + max(1, session.total_steps // _POINTS)
+        due = self._rows and session.step >= self._rows[-1]["step"] + looks_every(session)
         if due and trainer.is_global_zero:
             self._record()
 
@@ -64,10 +64,15 @@ class LevelsFile(pl.Callback):
     def _record(self) -> None:
         session = self.compression.session
         shares, counts = session.hit_rates(), {band.name: band.weight().numel() for band in session.bands}
-        mean = sum(share * counts[name] for name, share in shares.items()) / sum(counts.values())
-        bands = {name: round(share, 6) for name, share in shares.items()}
-        row = {"step": session.step, "steps": session.total_steps, "share": round(mean, 6), "bands": bands}
-        self._rows.append(row)
+        row = {
+            "step": session.step,
+            "steps": session.total_steps,
+            "share": _mean(shares, counts),
+            "clipped": _mean(session.clip_rates(), counts),
+            "bands": {name: round(share, 6) for name, share in shares.items()},
+        }
+        ratio = self.compression.penalty_ratio
+        self._rows.append(row if ratio is None else {**row, "penalty_ratio": float(f"{ratio:.4g}")})
         write_file(self.folder / "levels.jsonl", "".join(json.dumps(row) + "\n" for row in self._rows))
 
     def _written(self) -> list[dict[str, Any]]:
@@ -80,6 +85,11 @@ class LevelsFile(pl.Callback):
     def _latents(self) -> Mapping[str, Tensor | Weight]:
         latent = self.compression.session.latent
         return {name: found if (found := latent(name)) is not None else w for name, w in self._weights().items()}
+
+
+def _mean(shares: Mapping[str, float], counts: Mapping[str, int]) -> float:
+    """Over weights, not over bands."""
+    return round(sum(share * counts[name] for name, share in shares.items()) / sum(counts.values()), 6)
 
 
 def histograms(weights: Mapping[str, Tensor | Weight]) -> dict[str, Histogram]:
