@@ -111,6 +111,7 @@ def test_a_byte_budget_is_kept_and_the_next_budget_is_free(run, base: Run, tmp_p
         (("search", "{run}", "--average-bits", "2", "--rows", "joiner.out.weight=3"), "did you mean"),
         (("search", "{run}", "--average-bits", "2", "--by", "word"), "clusters must be by"),
         (("search", "{run}", "--average-bits", "2", "--kind", "odd"), "kind must be one of"),
+        (("search", "{run}", "--average-bits", "2", "--set", "form=observed"), "observed form is for language models"),
         (("search", "{tmp}", "--average-bits", "2"), "expected a run folder"),
         (("compress", "{run}", "--out", "{tmp}/x", "--plan", "{tmp}/none.json"), "none.json: cannot read the plan"),
         (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,18 +15,20 @@ from rich.console import Console
 
 from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.progress import progress_bar
+from sottovoce.cli.search_metrics import SETTINGS, parse_settings, search_by
 from sottovoce.errors import ConfigError
 from sottovoce.packed import GROUPINGS
 from sottovoce.quant import BandSpec
 from sottovoce.quant.spec import KINDS
-from sottovoce.search import NAS, SensitivityTable, clusters, search_architecture, sensitivity
+from sottovoce.search import SensitivityTable, clusters
 from sottovoce.search.clustering import LEVELS
 from sottovoce.search.drawing import bits_of_layers
 from sottovoce.search.measuring import sized, widths_of
 from sottovoce.training.allocator import keep_freed_memory
-from sottovoce.training.searching import SearchInputs, epoch_seconds, search_inputs
+from sottovoce.training.searching import epoch_seconds, load_prototypes, search_inputs
 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+_KNOWN = "; ".join(f"{metric}: {', '.join(known)}" for metric, known in SETTINGS.items()) + "."
 
 
 class Metric(StrEnum):
@@ -43,7 +45,9 @@ def search(
         str | None, typer.Option(help="Instead of a run: asr=RUN,lm=RUN, for one budget of both.")
     ] = None,
     metric: Annotated[Metric | None, typer.Option(help="What a width is judged by; kl by default.")] = None,
-    bits: Annotated[str, typer.Option(help="Widths to choose from.")] = "1,2,4,8",
+    bits: Annotated[
+        str | None, typer.Option(help="Widths to choose from; by default 1,2,4,8, or those of the prototypes.")
+    ] = None,
     average_bits: Annotated[float | None, typer.Option(help="Most bits a weight, on average.")] = None,
     max_bytes: Annotated[
         str | None, typer.Option(help="Most bytes of the model, everything but the tokenizer counted: 1.3MB, 900KiB.")
@@ -65,6 +69,16 @@ def search(
     steps: Annotated[
         int, typer.Option(min=1, help="Gradients of each of the architecture search's rounds, six.")
     ] = 200,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help=f"Setting of the metric, KEY=VALUE; repeatable. {_KNOWN}")
+    ] = None,
+    prototypes: Annotated[
+        str | None,
+        typer.Option(
+            help="BITS=RUN,...: runs compressed from this one at one width each, whose weights are tried in place of "
+            "rounded ones."
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared data; by default the run's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the plan goes; by default RUN/plan.json.")] = None,
     picture: Annotated[Path | None, typer.Option("--plot", help="Draw the sensitivities and the front here.")] = None,
@@ -84,6 +98,10 @@ def search(
 
         sottovoce search runs/fsdd --metric hessian --average-bits 2.5
 
+        sottovoce search runs/lm --metric hessian --set distribution=gaussian --set probes=50 --average-bits 2
+
+        sottovoce search runs/lm --prototypes 2=runs/lm-2bit,4=runs/lm-4bit --average-bits 3
+
         sottovoce search --models asr=runs/swda-synth,lm=runs/lm --max-bytes 4MB
     """
     if average_bits is None and max_bytes is None:
@@ -93,52 +111,46 @@ def search(
         raise ConfigError(f"expected a run folder or else --models asr=RUN,lm=RUN, found {given}")
     check_folder(out, picture)
     most = None if max_bytes is None else parse_bytes(max_bytes)
-    borders, widths, levels = parse_rows(rows or []), parse_bits(bits), BandSpec(8, kind, grouping)
+    borders, levels = parse_rows(rows or []), BandSpec(8, kind, grouping)
+    trained = {} if prototypes is None else parse_prototypes(prototypes)
+    widths = parse_bits(bits) if bits is not None else sorted(trained) or [1, 2, 4, 8]
     if threads is not None:
         torch.set_num_threads(threads)
     keep_freed_memory()
     if run is None:
         _joint(
-            str(models), metric, out, widths=widths, average_bits=average_bits, max_bytes=most, min_bits=min_bits,
-            by=by, rows=borders, levels=levels, data=data, utterances=utterances or 200, nbest=nbest, seed=seed,
-            picture=picture,
+            str(models), {"--metric": metric, "--out": out, "--set": settings, "--prototypes": prototypes},
+            widths=widths, average_bits=average_bits, max_bytes=most, min_bits=min_bits, by=by, rows=borders,
+            levels=levels, data=data, utterances=utterances or 200, nbest=nbest, seed=seed, picture=picture,
         )  # fmt: skip
         return
     metric = metric or Metric.kl
+    chosen = parse_settings(metric.value, {"probes": probes, "steps": steps}, settings or [], seed)
     inputs = search_inputs(run, data=data, utterances=utterances or 32, seed=seed)
-    options: dict[str, Any] = {
-        "bits": widths,
-        "by": by,
-        "rows": {**inputs.module.row_borders(), **borders},
-        "levels": levels,
-        "fields": inputs.fields,
-        "tokenizer_bytes": inputs.tokenizer_bytes,
-    }
-    found = clusters(inputs.module.model, by, options["rows"])
+    found = clusters(inputs.module.model, by, {**inputs.module.row_borders(), **borders})
     sizes = sized(inputs.module.model, found, widths_of(widths, None), levels, inputs.fields, inputs.tokenizer_bytes)
     sizes.check_budget(average_bits, most, min_bits)
-    options |= {"by": found, "rows": None}
+    options: dict[str, Any] = {
+        "bits": widths,
+        "by": found,
+        "levels": levels,
+        "prototypes": load_prototypes(trained, run) if trained else None,
+        "fields": inputs.fields,
+        "tokenizer_bytes": inputs.tokenizer_bytes,
+        "cache": run / "search",
+    }
     begin = time.perf_counter()
     with progress_bar(Console(stderr=True), metric.value) as update:
-        options["progress"] = update
-        if metric is Metric.nas:
-            settings = NAS(steps=steps, seed=seed)
-            options["cache"] = run / "search"
-            options["average_bits"] = _average_within(sizes, average_bits, most)
-            table = search_architecture(
-                inputs.module.model, inputs.batches, inputs.module.loss, settings=settings, **options
-            )
-        else:
-            options |= {"probes": probes, "seed": seed, "cache": run / "search"}
-            table = _measured(inputs, metric.value, options)
+        budget = _average_within(sizes, average_bits, most)
+        table = search_by(metric.value, inputs.module, inputs.batches, chosen, budget, **options, progress=update)
     searched = time.perf_counter() - begin
     allocated = _write(table, run, out or run / "plan.json", average_bits, most, min_bits, picture)
     tell_seconds(metric.value, table, searched, allocated, [run])
 
 
-def _joint(models: str, metric: Metric | None, out: Path | None, **options: Any) -> None:
+def _joint(models: str, for_one: Mapping[str, object], **options: Any) -> None:
     """Refuses what is for one run; the rest is ``joint_search``."""
-    for name, given in (("--metric", metric), ("--out", out)):
+    for name, given in for_one.items():
         if given is not None:
             raise ConfigError(f"{name} is for one run: --models judges by word errors and writes a plan into each run")
     from sottovoce.cli.joint_search import joint_search, parse_models  # recognizers take long to import
@@ -156,19 +168,6 @@ def _average_within(sizes: SensitivityTable, average_bits: float | None, max_byt
     """The average that both budgets allow."""
     given = [] if average_bits is None else [average_bits]
     return min(given + ([] if max_bytes is None else [sizes.average_within(max_bytes)]))
-
-
-def _measured(inputs: SearchInputs, metric: str, options: dict[str, Any]) -> SensitivityTable:
-    module = inputs.module
-    return sensitivity(
-        module.model,
-        inputs.batches,
-        metric,
-        logits=module.logits,
-        loss=module.loss,
-        position_weights=module.position_weights,
-        **options,
-    )
 
 
 def _write(
@@ -223,6 +222,19 @@ def parse_bits(text: str) -> list[int]:
         return [int(item) for item in text.split(",")]
     except ValueError:
         raise ConfigError(f"--bits {text}: expected whole numbers with commas between") from None
+
+
+def parse_prototypes(text: str) -> dict[int, Path]:
+    """``2=RUN,4=RUN`` as folders by bits. Raises ConfigError for anything else."""
+    found: dict[int, Path] = {}
+    for item in text.split(","):
+        bits, equals, folder = item.strip().partition("=")
+        if not (equals and folder and bits in "12345678" and len(bits) == 1) or int(bits) in found:
+            raise ConfigError(
+                f"--prototypes {text}: expected BITS=RUN,... with bits from 1 to 8, found {item.strip()!r}"
+            )
+        found[int(bits)] = Path(folder)
+    return found
 
 
 def parse_rows(items: list[str]) -> dict[str, list[int]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,8 +17,10 @@ from sottovoce.errors import ConfigError
 from sottovoce.search.clustering import Cluster
 from sottovoce.search.rounding import Weights
 
-DISTRIBUTIONS = ("rademacher", "gaussian")
-PRODUCTS = ("block", "joint")
+Distribution = Literal["rademacher", "gaussian"]
+Products = Literal["block", "joint"]
+DISTRIBUTIONS: tuple[str, ...] = get_args(Distribution)
+PRODUCTS: tuple[str, ...] = get_args(Products)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from sottovoce.errors import ConfigError
 
+Form = Literal["full", "observed"]
+"""Over the whole distribution, or its printed form."""
 _PIECE = 1 << 22  # logits worked on at a time
 
 
@@ -45,6 +47,10 @@ def references(
         given = weights(batch) if weights is not None else None
         share = torch.ones(n, device=log_probs.device) if given is None else given.flatten().float()
         words = observed(batch) if observed is not None else None
+        if observed is not None and words is None:
+            raise ConfigError(
+                f"batch {index}: expected the ids that followed, found none: the observed form is for language models"
+            )
         for name, value in (("position weights", share), ("observed ids", words)):
             if value is not None and value.numel() != n:
                 raise ConfigError(

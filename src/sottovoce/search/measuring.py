@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from sottovoce.search.sizes import model_bytes, part_bytes
 from sottovoce.search.table import SensitivityTable
 
 METRICS = ("kl", "hessian")
+Perturbation = Literal["prototype", "rounding"]
+"""What the Hessian's error is to, where prototypes are given."""
 MID_RISE = BandSpec(8, "uniform", "row")  # what lost least at two bits, of all tables and groupings
 Function = Callable[[Any], Any]
 
@@ -88,7 +90,7 @@ def sensitivity(
     _member("metric", metric, METRICS)
     _member("distribution", distribution, DISTRIBUTIONS)
     _member("products", products, PRODUCTS)
-    _member("perturbation", perturbation, ("prototype", "rounding"))
+    _member("perturbation", perturbation, get_args(Perturbation))
     batches = list(batches)
     if not batches or probes < 1:
         raise ConfigError(f"sensitivity wants a batch and a probe at least, found {len(batches)} and {probes}")
@@ -114,6 +116,7 @@ def sensitivity(
             options |= {"probes": probes, "normalize": normalize, "perturbation": perturbation}
             options["trace"] = [trace.mean for trace in traces]
             options["standard_error"] = [trace.standard_error for trace in traces]
+    options["prototypes"] = prototypes is not None
     return replace(table, metric=metric, omega=np.maximum(omega, 0.0), details=options)
 
 

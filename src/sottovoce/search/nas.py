@@ -148,7 +148,8 @@ def search_architecture(
 
         log_p = memory.get(f"beta {beta!r}", find)
         progress(before + each, searches * each)
-        return replace(table, metric="nas", omega=-np.array(log_p), details={**described, "beta": beta})
+        details = {**described, "beta": beta, "prototypes": prototypes is not None}
+        return replace(table, metric="nas", omega=-np.array(log_p), details=details)
 
     if average_bits is None:
         return search(settings.beta)

@@ -59,13 +59,18 @@ class Run:
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Recipe, Path]:
         """A run made by ``train``, its recipe, and its data folder. Raises ConfigError when it is not one."""
-        config = folder / "config.yaml"
-        if not config.is_file():
-            raise ConfigError(f"{folder}: expected a run folder made by 'sottovoce train', found no config.yaml")
-        settings = _read_yaml(config)
+        config, settings = folder / "config.yaml", cls.settings(folder)
         if "recipe" not in settings or "data" not in settings:
             raise ConfigError(f"{config}: expected keys recipe and data")
         return cls(folder), parse_recipe(settings["recipe"], str(config)), Path(settings["data"])
+
+    @staticmethod
+    def settings(folder: Path) -> dict[str, Any]:
+        """What the run was made from. Raises ConfigError for a folder that is no run."""
+        config = folder / "config.yaml"
+        if not config.is_file():
+            raise ConfigError(f"{folder}: expected a run folder made by 'sottovoce train', found no config.yaml")
+        return _read_yaml(config)
 
 
 def make_folder(folder: Path) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import torch
+from torch import Tensor
+
 from sottovoce.errors import ConfigError
-from sottovoce.packed import PackedModel, load_model
+from sottovoce.packed import PackedMatrix, PackedModel, load_model
 from sottovoce.search import Searchable
 from sottovoce.training.arms import load_module
 from sottovoce.training.config import Recipe
-from sottovoce.training.run import Run
+from sottovoce.training.run import Run, file_hash
 from sottovoce.training.task import shipped, task_of
 from sottovoce.training.task_module import TaskModule
 
@@ -73,6 +76,33 @@ def search_inputs(run_folder: Path, *, data: Path | None = None, utterances: int
     loaded = task_of(trained.recipe).data(data or trained.data, shipped(trained.base), seed)
     batches = loaded.sample("train", utterances, seed)
     return SearchInputs(trained.searchable, batches, trained.fields, trained.tokenizer_bytes)
+
+
+def load_prototypes(folders: Mapping[int, Path], run_folder: Path) -> dict[int, dict[str, Tensor]]:
+    """The quantized weights of runs that were compressed from ``run_folder``, each of them at one width, by bits and
+    name.
+
+    Raises ConfigError naming a folder that holds another model's weights, none yet, or weights of other bits.
+    """
+    base = file_hash(Run(run_folder).model)
+    return {bits: _quantized(bits, folder, run_folder, base) for bits, folder in sorted(folders.items())}
+
+
+def _quantized(bits: int, folder: Path, run_folder: Path, base: str) -> dict[str, Tensor]:
+    run, settings = Run(folder), Run.settings(folder)
+    if settings.get("base") != base:
+        raise ConfigError(f"{folder}: expected a run that 'sottovoce compress' made from {run_folder}, found another")
+    if not run.model.is_file():
+        raise ConfigError(f"{run.model}: missing; finish the run with 'sottovoce compress' first")
+    packed = load_model(run.model)
+    found = {}
+    for name, tensor in packed.tensors.items():
+        if isinstance(tensor, PackedMatrix):
+            others = sorted({band.bits for band in tensor.bands} - {bits})
+            if others:
+                raise ConfigError(f"{folder}: expected weights at {bits} bits, found {name} at {others[0]}")
+            found[name] = torch.from_numpy(packed.decode(name).copy())
+    return found
 
 
 def epoch_seconds(run_folder: Path) -> float | None:
