@@ -84,13 +84,14 @@ def load_prototypes(folders: Mapping[int, Path], run_folder: Path) -> dict[int, 
 
     Raises ConfigError naming a folder that holds another model's weights, none yet, or weights of other bits.
     """
-    base = file_hash(Run(run_folder).model)
-    return {bits: _quantized(bits, folder, run_folder, base) for bits, folder in sorted(folders.items())}
+    start = Run(run_folder)  # by its weights: its file may be written anew, for another blank penalty
+    hashes = {file_hash(path) for path in (start.module, start.fork) if path.is_file()}
+    return {bits: _quantized(bits, folder, run_folder, hashes) for bits, folder in sorted(folders.items())}
 
 
-def _quantized(bits: int, folder: Path, run_folder: Path, base: str) -> dict[str, Tensor]:
+def _quantized(bits: int, folder: Path, run_folder: Path, hashes: set[str]) -> dict[str, Tensor]:
     run, settings = Run(folder), Run.settings(folder)
-    if settings.get("base") != base:
+    if settings.get("module") not in hashes:
         raise ConfigError(f"{folder}: expected a run that 'sottovoce compress' made from {run_folder}, found another")
     if not run.model.is_file():
         raise ConfigError(f"{run.model}: missing; finish the run with 'sottovoce compress' first")
