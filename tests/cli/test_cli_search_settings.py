@@ -147,6 +147,7 @@ def test_prototypes_are_compressed_runs(run, base: Run, tmp_path: Path) -> None:
         (("--set", "form=soft", "--metric", "nas"), "form must be one of softmax, gumbel; found 'soft'"),
         (("--set", "temperature=[1, 2]", "--metric", "nas"), "temperature must be two positive numbers"),
         (("--set", "temperature=1", "--metric", "nas"), "--set temperature: Input should be a valid array, found 1"),
+        (("--set", "beta=much", "--metric", "nas"), "--set beta: Input should be a valid number"),
         (("--set", "seed=1", "--metric", "nas"), "--set seed: the settings of --metric nas are form, weights"),
         (("--set", "probes", "--metric", "hessian"), "--set probes: expected key=value"),
         (("--prototypes", "{tmp}"), "expected BITS=RUN,... with bits from 1 to 8"),
@@ -191,5 +192,7 @@ def test_flags_are_defaults_that_a_setting_overrides() -> None:
     assert parse_settings("hessian", flags, ["probes=50"], 3) == {"probes": 50, "seed": 3}
     assert parse_settings("nas", flags, ["rounds=1"], 3) == {"settings": NAS(steps=200, seed=3), "rounds": 1}
     assert parse_settings("kl", flags, [], 3) == {"seed": 3}
+    rates = parse_settings("nas", flags, ["learning_rate=1e-2", "beta=1"], 3)
+    assert rates == {"settings": NAS(learning_rate=0.01, beta=1.0, seed=3)}
     with pytest.raises(ConfigError, match="rounds: Input should be greater than 0"):
         parse_settings("nas", flags, ["rounds=0"], 3)

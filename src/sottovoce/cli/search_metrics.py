@@ -76,7 +76,8 @@ def _checked(metric: str, name: str, value: Any) -> Any:
             f"--set {name}: the settings of --metric {metric} are {', '.join(known)}{did_you_mean(name, known)}"
         )
     try:
-        # As JSON, in which a list may be a pair and a number of steps is no truth value.
-        return TypeAdapter(known[name]).validate_json(json.dumps(value, default=str), strict=True)
+        # As JSON, in which a list may be a pair and a number of steps is no truth value; YAML takes 1e-3 for text.
+        strict = known[name] is not float
+        return TypeAdapter(known[name]).validate_json(json.dumps(value, default=str), strict=strict)
     except ValidationError as error:
         raise ConfigError(f"--set {name}: {error.errors()[0]['msg']}, found {value!r}") from error
