@@ -23,7 +23,7 @@ from sottovoce.evaluation.hypotheses import Hypothesis, write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import total
 from sottovoce.models import network_of
-from sottovoce.packed import PackedMatrix, file_sizes, load_model
+from sottovoce.packed import PackedMatrix, file_sizes, load_model, trained_hash
 from sottovoce.quant import BitPlan, find_weights
 from sottovoce.runtime import ModelInput, Recognizer
 from sottovoce.runtime.rules import Arithmetic
@@ -133,7 +133,7 @@ class Trained:
         """By its files, read once."""
         splits = sorted({"dev", self.split})
         manifests = {name: file_hash(self.data / f"{name}.jsonl.gz") for name in splits}
-        content = {"model": file_hash(self.run.model), "module": file_hash(self.run.module), "manifests": manifests}
+        content = {"model": trained_hash(self.run.model), "module": file_hash(self.run.module), "manifests": manifests}
         return Scored(self.recipe.name, self.seed, self.split, content, self.quick)
 
     @property

@@ -22,6 +22,7 @@ from sottovoce.decoding.conversations import conversation_of
 from sottovoce.decoding.language_model import LanguageModel
 from sottovoce.decoding.nbest_files import write_nbest
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
+from sottovoce.packed import trained_hash
 from sottovoce.packed.replacing import replacing
 from sottovoce.quant import BitPlan
 from sottovoce.runtime.language_models import read_language_model
@@ -86,7 +87,7 @@ class Setting:
         """Hashes of the files, read once."""
         if self.known is not None:
             return self.known
-        files = {role: file_hash(Run(folder).model) for role, folder in self.runs.items()}
+        files = {role: trained_hash(Run(folder).model) for role, folder in self.runs.items()}
         manifests = {split: file_hash(self.data / f"{split}.jsonl.gz") for split in ("train", "dev", "test")}
         ngram = None if self.ngram is None else file_hash(self.ngram)
         return {"files": files, "manifests": manifests, "ngram": ngram}
@@ -169,7 +170,8 @@ def tasks_of(setting: Setting, cells: Cells) -> Iterator[Task]:
 
 def choose(setting: Setting) -> None:
     """Plans of every budget and split, and what the search took and expects; nothing where they are there already."""
-    if _told(setting).exists():
+    wanted = {cell.name for cell in cells_of(setting) if cell.bits is not None}
+    if _told(setting).exists() and wanted <= json.loads(_told(setting).read_text()).keys():
         return
     torch.set_num_threads(1)
     clock = setting.folder / "search" / "joint.seconds"

@@ -190,7 +190,7 @@ def main() -> None:
     parser.add_argument("--ngram", type=Path, help="an n-gram model, interpolated with the language model")
     parser.add_argument("--plan", type=Path, default=HERE / "joint_budget.yaml")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
-    add_options(parser, quick="one budget, a narrow beam, dev alone", work="runs/joint_budget")
+    add_options(parser, quick="one budget, a narrow beam, dev alone", work="runs/joint_budget", workers=1)
     options = parser.parse_args()
     cells = kept_cells(options, "joint_budget")
     if options.table and not (options.recognizer or options.lm or options.quick):

@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "dev"), default="validation")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", action="append", help="a row's name, or what rows' names hold; repeatable")
-    add_options(parser, quick="few rows after one epoch", work="runs/mixed_precision_lm")
+    add_options(parser, quick="few rows after one epoch", work="runs/mixed_precision_lm", workers=1)
     options = parser.parse_args()
     if options.data is None and not options.table:
         parser.error("--data is needed")

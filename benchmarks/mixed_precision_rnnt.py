@@ -205,9 +205,8 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "mixed_precision_rnnt.yaml")
     parser.add_argument("--split", choices=("test", "dev"), default="test")
     parser.add_argument("--seeds", type=int, default=3)
-    add_options(
-        parser, quick="one corpus and seed, two epochs", work="runs/s8bqat_rnnt", holds="shared with s8bqat_rnnt.py"
-    )
+    shared = "shared with s8bqat_rnnt.py"
+    add_options(parser, quick="one corpus and seed, two epochs", work="runs/s8bqat_rnnt", holds=shared, workers=1)
     options = parser.parse_args()
     if not (options.data or options.table):
         parser.error("--data is needed")

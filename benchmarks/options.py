@@ -9,15 +9,18 @@ from tables import add_page_option
 RESULTS = Path(__file__).parent / "results"
 
 
-def add_options(parser: argparse.ArgumentParser, *, quick: str, work: str, holds: str = "", workers: int = 1) -> None:
-    """``--quick`` (``quick``: what of it all), ``--table``, ``--page``, ``--work`` (``holds``: what), ``--results`` and
-    ``--workers``."""
+def add_options(
+    parser: argparse.ArgumentParser, *, quick: str, work: str, holds: str = "", workers: int | None = None
+) -> None:
+    """``--quick`` (``quick``: what of it all), ``--table``, ``--page``, ``--work`` (``holds``: what), ``--results``;
+    ``--workers`` where a script has them (``workers``: how many)."""
     parser.add_argument("--quick", action="store_true", help=f"{quick}: checks the script only")
     parser.add_argument("--table", action="store_true", help="print what is there")
     add_page_option(parser)
     parser.add_argument("--work", type=Path, default=Path(work), help=holds or "everything but finished cells")
     parser.add_argument("--results", type=Path, help="by default in benchmarks/results, of a quick check under --work")
-    parser.add_argument("--workers", type=int, default=workers, help="processes, of one thread each")
+    if workers is not None:
+        parser.add_argument("--workers", type=int, default=workers, help="processes, of one thread each")
 
 
 def kept_cells(options: argparse.Namespace, name: str) -> Cells:

@@ -264,7 +264,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--plan", type=Path, default=HERE / "rescoring.yaml")
     parser.add_argument("--ready", action="store_true", help="train no language model: only rows whose files are there")
-    add_options(parser, quick="few rows on a few dev utterances", work="runs/mixed_precision_lm", holds="LM runs")
+    add_options(
+        parser, quick="few rows, few dev utterances", work="runs/mixed_precision_lm", holds="LM runs", workers=1
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/rescoring"), help="lists and hypotheses go here")
     options = parser.parse_args()
     if options.data is None:

@@ -28,10 +28,10 @@ from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
 from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.wer import count_errors
-from sottovoce.packed import file_sizes, load_model
+from sottovoce.packed import file_sizes, load_model, trained_hash
 from sottovoce.runtime.language_models import read_language_model
 from sottovoce.training.config import Recipe, load_recipe
-from sottovoce.training.run import Run, file_hash
+from sottovoce.training.run import Run
 from sottovoce.training.scoring import nbest_split
 from sottovoce.training.train import train
 from sottovoce.training.workers import Task
@@ -263,7 +263,7 @@ def _check_recognizer(lists: Lists) -> None:
     if lists.recognizer is None:
         arms.train_base(lists.base)
         train(lists.recipe, lists.base.data, lists.run, start=lists.base.base, threads=1, progress=False)
-    mark, own = lists.file("dev").with_name("recognizer"), file_hash(Run(lists.run).model)
+    mark, own = lists.file("dev").with_name("recognizer"), trained_hash(Run(lists.run).model)
     if mark.exists() and mark.read_text() != own:
         raise SystemExit(f"{mark.parent}: the lists there are those of another recognizer: give another --out")
     mark.parent.mkdir(parents=True, exist_ok=True)

@@ -149,20 +149,20 @@ def order(found: RelativeDifference) -> str:
 
 
 def alone(
-    results: Results, corpora: Sequence[Corpus], pooled: Sequence[Corpus], headline: Sequence[Arm]
+    results: Results, corpora: Sequence[Corpus], pools: Sequence[Sequence[Corpus]], headline: Sequence[Arm]
 ) -> list[list[str]]:
-    """One line a headline arm: the verdict on each corpus by itself, and over the pooled ones how the last of the
+    """One line a headline arm: the verdict on each corpus by itself, and over each of the pools how the last of the
     headline arms of its width differs from it."""
     lines = []
     for arm in (arm for arm in _there(results, corpora, headline) if arm.compression is not None and arm.bits < 8):
         ours = [other for other in headline if other.bits == arm.bits][-1]
-        against = None if ours == arm else results.difference(pooled, ours, arm)
+        against = [None if ours == arm else results.difference(pool, ours, arm) for pool in pools]
         lines.append(
             [
                 arm.system,
                 str(arm.bits),
                 *(_alone(results.judged([corpus], arm)) for corpus in corpora),
-                "" if against is None else f"{spread(against[0])}: {order(against[0])}",
+                *("" if found is None else f"{spread(found[0])}: {order(found[0])}" for found in against),
             ]
         )
     return lines
@@ -374,9 +374,11 @@ def show(
     each = [*whole, *(_untouched(corpus, plan) for corpus in folded)]
     each = [corpus for corpus in each if _there(results, [corpus], headline)]
     if len(each) > 1 and results.split == "test":
-        ours = headline[-1].system
-        columns = ["system", "bits", *(f"{_named(c)} alone" for c in each), f"{ours} from this, pooled"]
-        emit("headline arms, with both one-sided 95 % ends", columns, alone(results, each, whole or each, headline))
+        ours, pools = headline[-1].system, [p for p in (whole, real) if results.seeds(p, FP32)]
+        columns = ["system", "bits", *(f"{_named(c)} alone" for c in each)]
+        columns += [f"{ours} from this, {' and '.join(map(_named, pool))}" for pool in pools]
+        title = "headline arms: from fp32 with one-sided 95 % ends; from one another with two-sided ones, not corrected"
+        emit(title, columns, alone(results, each, pools, headline))
     measured = [corpus for corpus in corpora if _there(results, [corpus], arms)]
     if measured and results.split == "dev":  # what choices are made by
         emit("Nats a token", ["system", "bits", *(c.name for c in measured)], losses(results, measured, arms))

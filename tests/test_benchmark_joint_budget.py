@@ -17,7 +17,7 @@ import torch
 from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
 from sottovoce.decoding.scores import ScoreWeights
 from sottovoce.evaluation.fused import FusedLists
-from sottovoce.packed import load_model
+from sottovoce.packed import PackedModel, load_model
 from sottovoce.search.joint import ListScorer, bytes_of_plan, joint_sensitivity
 from sottovoce.training.config import parse_recipe
 from sottovoce.training.train import train
@@ -127,12 +127,17 @@ def test_every_split_keeps_the_budget_and_its_own_rule(
     assert omega(JOINT) <= min(omega(SEPARATE), omega(UNIFORM)) + 1e-9  # it may choose either of them
 
 
+def write_model(folder: Path, name: str) -> None:
+    """A file of its own content."""
+    PackedModel({}, provenance={"of": name}).save(folder / "model.safetensors")
+
+
 @pytest.fixture
 def setting(tmp_path: Path) -> Setting:
     runs = {role: tmp_path / role for role in ("asr", "lm")}
     for folder in runs.values():
         folder.mkdir()
-        (folder / "model.safetensors").write_text(folder.name)
+        write_model(folder, folder.name)
     (tmp_path / "data").mkdir()
     for split in ("train", "dev", "test"):
         (tmp_path / "data" / f"{split}.jsonl.gz").write_text(split)
@@ -207,7 +212,7 @@ def test_a_cell_is_that_of_its_files_and_settings(setting: Setting, tmp_path: Pa
     configs = [config_hash(c.config) for c in (cell, *others)]
     assert len(set(configs)) == len(configs)
     assert others[2].setting.folder == setting.folder == others[4].setting.folder  # plans and lists are shared
-    (setting.runs["lm"] / "model.safetensors").write_text("another")
+    write_model(setting.runs["lm"], "another")
     configs.append(config_hash(Cell(replace(setting), 3, JOINT).config))
     (setting.data / "dev.jsonl.gz").write_text("another dev")
     configs.append(config_hash(Cell(replace(setting), 3, JOINT).config))
@@ -228,9 +233,9 @@ def test_tables_need_only_cells(
     ours = replace(setting, plan=plan)
     cells = Cells(tmp_path / "cells.jsonl")
     for other in ("lm", "asr"):  # of other models, measured before
-        (setting.runs["lm"] / "model.safetensors").write_text(f"another than {other}")
+        write_model(setting.runs["lm"], f"another than {other}")
         put(cells, Cell(replace(ours), None, FLOAT), [9] * CONVERSATIONS)
-    (setting.runs["lm"] / "model.safetensors").write_text("lm")
+    write_model(setting.runs["lm"], "lm")
     for cell in cells_of(replace(ours))[:3]:
         put(cells, cell, [2] * CONVERSATIONS)
     put(cells, Cell(replace(ours, split="dev"), None, FLOAT), [8] * CONVERSATIONS)

@@ -40,6 +40,7 @@ from rescoring_arms import (  # noqa: E402
 
 from sottovoce.decoding.nbest_files import write_nbest  # noqa: E402
 from sottovoce.decoding.nbest_lists import NBestEntry, NBestList  # noqa: E402
+from sottovoce.packed import PackedModel  # noqa: E402
 from sottovoce.training.config import CompressionConfig  # noqa: E402
 
 CONVERSATIONS, UTTERANCES, WORDS = 12, 20, 10
@@ -238,7 +239,7 @@ def test_lists_of_another_recognizer_are_refused(plan: Plan, tmp_path: Path, mon
     monkeypatch.setattr(rescoring_arms, "_decode", lambda lists, split: lists.file(split).touch())
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "model.safetensors").write_text(name)
+        PackedModel({}, provenance={"of": name}).save(tmp_path / name / "model.safetensors")
     lists = Lists(SPEECH, plan.lists[SPEECH], "test", places(plan, tmp_path)[0], tmp_path / "out", tmp_path / "one")
     make_lists(lists)
     make_lists(lists)

@@ -125,7 +125,7 @@ def test_a_verdict_pools_corpora_folds_and_seeds(results: Results, corpora: list
 def test_each_corpus_alone_and_the_last_headline_arm_beside_the_others(results: Results, corpora: list[Corpus]) -> None:
     fill(results, plain=1.2, worse=1.0)
     digits, letters = corpora
-    first, last = alone(results, corpora, [letters], [FP32, PLAIN, WORSE])
+    first, last = alone(results, corpora, [[letters]], [FP32, PLAIN, WORSE])
     assert first[:2] == [PLAIN.system, "3"] and last[:2] == [WORSE.system, "3"]
     for k, corpus in enumerate((digits, letters), 2):
         found = results.judged([corpus], PLAIN)

@@ -276,6 +276,11 @@ def test_a_run_wants_a_recipe_of_its_task_and_a_tokenizer(tones: Path, tmp_path:
     model, weights, mapping = recognizer_files(tmp_path)
     with pytest.raises(ConfigError, match="swda-lstm: expected a recipe for 'rnnt', found task 'lm'"):
         make_run(model, load_recipe("swda-lstm"), tones, tmp_path / "run")
+    tuned = load_recipe("fsdd-small", ["decoding.blank_penalty=1.5"])  # on another network
+    for own in (0.0, 0.75):
+        heard = replace(model, architecture=model.architecture | ({"blank_penalty": own} if own else {}))
+        run = make_run(heard, tuned, tones, tmp_path / f"run {own}")
+        assert run.open(run.folder)[1].decoding.blank_penalty == own
     with pytest.raises(ConfigError, match="tokenizer: expected one in the mapping"):
         make_run(replace(model, tokenizer=None), load_recipe("fsdd-small"), tones, tmp_path / "run")
     command = ["import", str(weights), "--mapping", str(mapping), "--out", str(tmp_path / "run"), "--recipe", "fsdd"]

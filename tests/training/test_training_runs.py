@@ -15,12 +15,12 @@ from safetensors.numpy import load_file
 
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import score_hypotheses
-from sottovoce.packed import PackedMatrix, load_model
+from sottovoce.packed import PackedMatrix, PackedModel, load_model, trained_hash
 from sottovoce.training import phases
 from sottovoce.training.arms import Job, carry_out
 from sottovoce.training.config import CompressionConfig, DecodingConfig, Recipe, parse_recipe
 from sottovoce.training.module import RnntModule
-from sottovoce.training.run import Run
+from sottovoce.training.run import Run, file_hash
 from sottovoce.training.scoring import transcribe_split
 from sottovoce.training.searching import epoch_seconds
 from sottovoce.training.train import train
@@ -350,3 +350,26 @@ def test_a_run_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a: 1\n")
     with pytest.raises(ConfigError, match="recipe and data"):
         Run.open(tmp_path)
+
+
+def test_a_penalty_that_is_tuned_later_gets_into_the_files_of_the_arms_too(
+    tones: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    recipe = recipe.model_copy(update={"phase": recipe.phase.model_copy(update={"epochs": 1})})
+    tuned = recipe.model_copy(update={"decoding": DecodingConfig(blank_penalty=1.5)})
+    rounding = CompressionConfig(scheme="ptq", bits=4)
+    base = train(recipe, tones, tmp_path / "run", progress=False)
+    before = trained_hash(base.model)
+    assert before == file_hash(base.model)
+
+    def arm(settings: Recipe) -> PackedModel:
+        job = Job(settings, tones, base.folder, base.module, tmp_path / "arm", rounding, settings.seed)
+        return load_model(carry_out(job))
+
+    first = arm(recipe)
+    train(tuned, tones, tmp_path / "run", progress=False)
+    assert trained_hash(base.model) == before != file_hash(base.model)
+    again = arm(tuned)
+    assert "blank_penalty" not in first.architecture and again.architecture["blank_penalty"] == 1.5
+    assert all(np.array_equal(first.decode(name), again.decode(name)) for name in first.tensors)
+    assert "blank_penalty" not in arm(recipe).architecture  # and is taken back

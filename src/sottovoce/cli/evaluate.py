@@ -20,7 +20,7 @@ from sottovoce.evaluation.bootstrap import wer_interval
 from sottovoce.evaluation.hypotheses import Hypothesis, write_hypotheses
 from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.wer import WordErrors, total
-from sottovoce.packed import RnntArchitecture, file_sizes, is_language_model, load_model
+from sottovoce.packed import file_sizes, is_language_model, load_model
 from sottovoce.runtime.fusion import LM_WEIGHT
 from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.blank import best_blank_penalty, parse_penalties, tune_blank_penalty
@@ -126,7 +126,7 @@ def evaluate(
             raise ConfigError(f"{name} is for language models; {file} is a recognizer")
     split = split or "test"
     _check_fusion(method, lm, lm_weight, internal_lm_weight)
-    own = RnntArchitecture.from_dict(load_model(file).architecture).blank_penalty
+    own = load_model(file).architecture.get("blank_penalty", 0.0)
     frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else own
     if blank_penalties is not None:
         _check_tuning(split, blank_penalty, lm, hypotheses, nbest_out)

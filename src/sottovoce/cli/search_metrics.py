@@ -76,8 +76,17 @@ def _checked(metric: str, name: str, value: Any) -> Any:
             f"--set {name}: the settings of --metric {metric} are {', '.join(known)}{did_you_mean(name, known)}"
         )
     try:
-        # As JSON, in which a list may be a pair and a number of steps is no truth value; YAML takes 1e-3 for text.
-        strict = known[name] is not float
-        return TypeAdapter(known[name]).validate_json(json.dumps(value, default=str), strict=strict)
+        # As JSON, in which a list may be a pair and a number of steps is no truth value.
+        return TypeAdapter(known[name]).validate_json(json.dumps(_numbers(value), default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(f"--set {name}: {error.errors()[0]['msg']}, found {value!r}") from error
+
+
+def _numbers(value: Any) -> Any:
+    """With what YAML takes for text and is a number, as 1e-3 is."""
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value

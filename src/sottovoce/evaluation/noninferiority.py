@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -36,9 +37,10 @@ class Verdict:
     @property
     def words(self) -> str:
         """The kind, and where the margin lies within the bounds the smallest increase that could have been seen."""
-        if self.kind in ("non-inferior", "inferior"):
+        sees = 100 * self.smallest_detectable
+        if self.kind in ("non-inferior", "inferior") or not math.isfinite(sees):
             return self.kind
-        return f"{self.kind} (sees {100 * self.smallest_detectable:.2g} %)"
+        return f"{self.kind} (sees {sees:.0f} %)" if sees >= 10 else f"{self.kind} (sees {sees:.2g} %)"
 
 
 def wer_margin(bits: float) -> float:

@@ -54,8 +54,8 @@ def _fitted(recipe: Recipe, model: PackedModel) -> Recipe:
     lm = isinstance(recipe, LmRecipe)
     dropped = _OF_DATA[2:] if lm else _OF_DATA
     values["model"] = {k: v for k, v in model.architecture.items() if k not in (*dropped, "blank_penalty")}
-    if "blank_penalty" in model.architecture:
-        values["decoding"]["blank_penalty"] = model.architecture["blank_penalty"]
+    if not lm:  # the recipe's was tuned on another network
+        values["decoding"]["blank_penalty"] = model.architecture.get("blank_penalty", 0.0)
     if not lm and model.input.get("kind") == "waveform":
         values["features"] = {k: v for k, v in model.input.items() if k != "kind"}
     return parse_recipe(values, f"recipe {recipe.name}")

@@ -10,7 +10,7 @@ from sottovoce.packed.language_model import (
     lm_architecture,
 )
 from sottovoce.packed.matrix import GROUPINGS, Band, PackedMatrix, make_band
-from sottovoce.packed.model import FileSizes, PackedModel, file_sizes, load_model
+from sottovoce.packed.model import FileSizes, PackedModel, file_sizes, load_model, trained_hash
 
 __all__ = [
     "GROUPINGS",
@@ -30,5 +30,6 @@ __all__ = [
     "make_band",
     "pack_codes",
     "row_bytes",
+    "trained_hash",
     "unpack_codes",
 ]

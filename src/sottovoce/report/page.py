@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
+from sottovoce.packed import trained_hash
 from sottovoce.packed.replacing import replacing
 from sottovoce.report.figures import error_against_size, level_shares, systems_table
 from sottovoce.report.markup import Markup, element
-from sottovoce.report.provenance import file_hash, provenance
+from sottovoce.report.provenance import provenance
 from sottovoce.report.runs import RunFolder, open_runs
 from sottovoce.report.sections import errors, layers, sensitivities, weights
 from sottovoce.report.systems import Group, System, measured, split_of
@@ -98,7 +99,7 @@ def _without_origins(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[R
 
     def is_origin(run: RunFolder) -> bool:
         unmeasured = run.hypotheses(split) is None and run.scores() is None
-        return unmeasured and run.file.exists() and file_hash(run.file) in begun
+        return unmeasured and run.file.exists() and trained_hash(run.file) in begun
 
     origins = [run for run in runs if begun and is_origin(run)]
     return [run for run in runs if run not in origins] or list(runs), origins

@@ -29,7 +29,7 @@ from sottovoce.search.rounding import Weights, evaluating, in_place, restored, r
 from sottovoce.search.sizes import model_bytes
 from sottovoce.search.table import SensitivityTable
 
-EXPECTED, DIVERGENCE = METRICS = ("word errors", "divergence of word errors")
+EXPECTED, DIVERGENCE = METRICS = ("word errors", "divergence")
 _ROLE = ":"  # between a role and what is its own
 
 

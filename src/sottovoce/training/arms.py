@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from sottovoce.errors import ConfigError
-from sottovoce.packed import PackedModel, load_model
+from sottovoce.packed import PackedModel, load_model, trained_hash
 from sottovoce.quant import BitPlan
 from sottovoce.schemes import ADMM, GQ, PTQ, S8BQAT, Scheme, StraightThrough, compress, linear_qat, pack_float
 from sottovoce.training.allocator import keep_freed_memory
@@ -210,7 +210,7 @@ def _settings(job: Job) -> dict[str, Any]:
         "recipe": job.recipe.model_dump(mode="json"),
         "data": str(job.data.resolve()),
         "data_hash": task_of(job.recipe).fingerprint(job.data),
-        "base": file_hash(job.base / "model.safetensors"),
+        "base": trained_hash(job.base / "model.safetensors"),
         "module": file_hash(job.module),
         "compression": job.compression.model_dump(mode="json") if job.compression else None,
         **resolved(job.compression),

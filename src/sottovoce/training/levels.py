@@ -2,8 +2,8 @@
 
 ``weights.json``: a histogram of each planned weight as it was ``before`` compression, and as it was ``trained``, before
 the last rounding; the file itself says what came after. ``levels.jsonl``: the shares of weights on a level (``share``)
-and beyond the outer ones (``clipped``), some fifty times in a run; and where the scheme has a penalty, the RMS of its
-gradient over that of the task's as last seen (``penalty_ratio``).
+and more than half an outer gap beyond the outer ones (``clipped``), some fifty times in a run; and where the scheme has
+a penalty, the RMS of its gradient over that of the task's as last seen (``penalty_ratio``).
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class LevelsFile(pl.Callback):
         if not (self.folder / "weights.json").exists():
             write_weights(self.folder, before=histograms(self._weights()))
         step = self.compression.session.step
-        self._rows = [row for row in self._written() if row["step"] < step]
-        self._record()
+        self._rows = [row for row in self._written() if row["step"] <= step]
+        if not self._rows or self._rows[-1]["step"] < step:
+            self._record()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from sottovoce.packed import PackedModel, RnntArchitecture, load_model
+from sottovoce.packed import PackedModel, load_model
 from sottovoce.training.config import LmRecipe, Recipe
 from sottovoce.training.run import Run
 from sottovoce.training.task_module import PhaseData, TaskModule
@@ -41,13 +41,18 @@ def with_decoding(packed: PackedModel, recipe: Recipe) -> PackedModel:
     """The file as the recipe decodes it: with its blank penalty."""
     if isinstance(recipe, LmRecipe):
         return packed
-    architecture = RnntArchitecture.from_dict(packed.architecture)
-    decoded = replace(architecture, blank_penalty=recipe.decoding.blank_penalty)
-    return packed if decoded == architecture else replace(packed, architecture=decoded.to_dict())
+    penalty = recipe.decoding.blank_penalty
+    if packed.architecture.get("blank_penalty", 0.0) == penalty:
+        return packed
+    architecture = {key: value for key, value in packed.architecture.items() if key != "blank_penalty"}
+    return replace(packed, architecture=architecture | ({"blank_penalty": penalty} if penalty else {}))
 
 
 def keep_decoding(model: Path, recipe: Recipe) -> None:
-    """Write the recipe's blank penalty into a file that has another: it is chosen once the network is trained."""
+    """Write the recipe's blank penalty into a file that has another: it is chosen once the network is trained.
+
+    What began from the file goes on (``trained_hash``); the provenance is still that of the training.
+    """
     packed = load_model(model)
     decoded = with_decoding(packed, recipe)
     if decoded is not packed:

@@ -27,9 +27,10 @@ def train(
 ) -> Run:
     """Train a recipe's network on its data. The run folder ends with ``model.safetensors`` in float32.
 
-    A finished run is returned as it is; an interrupted one resumes at its last epoch. ``start``: a trained run whose
-    weights, tokenizer and normalization of features this one begins with. Raises ConfigError when the folder holds a
-    run of other settings, or ``start`` another network, DataError when the data cannot be used.
+    A finished run is returned as it is, but for the blank penalty that its file is told; an interrupted one resumes at
+    its last epoch. ``start``: a trained run whose weights, tokenizer and normalization of features this one begins
+    with. Raises ConfigError when the folder holds a run of other settings, or ``start`` another network, DataError when
+    the data cannot be used.
     """
     task = task_of(recipe)
     settings = {"recipe": recipe.model_dump(mode="json"), "data": str(data_folder.resolve())}
