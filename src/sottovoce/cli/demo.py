@@ -52,7 +52,8 @@ def demo(
     with progress_bar(console, "utterances") as update:
         prepare(corpus, source, out / "data", recipe.corpus.get("options", {}), seed=seed, progress=update)
     console.print("[bold]2/3[/] training the 32-bit recognizer")
-    base = train(recipe, out / "data", out / "base", progress=True)
+    # More threads gain nothing at this size, and wait for each other many times as long where others use a core.
+    base = train(recipe, out / "data", out / "base", threads=1, progress=True)
     console.print("[bold]3/3[/] compressing: every arm starts from it and sees the same batches")
     arms = default_arms(recipe.compression)
     finished: list[str] = []
