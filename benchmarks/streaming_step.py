@@ -13,7 +13,8 @@ width is compared with the NumPy definition bit for bit, and every peer with the
 
 Instructions a weight are counted by benchmarks/instructions.py. Finished cells are not run again;
 ``--table`` only prints those of all widths that were measured last, ``--page`` puts them into a page's region
-``streaming_step``: ratios with their limits in brackets, milliseconds, and ratios of paths that were asked for.
+``streaming_step``: ratios with their limits in brackets, percentiles in milliseconds, and ratios of paths that were
+asked for.
 """
 
 import argparse
@@ -236,6 +237,7 @@ def measure(config: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "not_counted": why,
         "p50_ms": milliseconds(50),
         "p90_ms": milliseconds(90),
+        "p99_ms": milliseconds(99),
     }
 
 
@@ -327,7 +329,7 @@ def overview(cells: Cells, emit: Tables) -> None:
     emit("Ratios to the faster int8 peer, limits in brackets", ["path, threads, setting", *columns], _ratios(best))
     for row in best:
         if row["config"]["threads"] == 1:
-            title = f"{row['config']['kernel']}, one thread: P50, share of the read bandwidth, instructions a weight"
+            title = f"{row['config']['kernel']}, one thread: times, share of the read bandwidth, instructions a weight"
             emit(title, ["setting", *columns], _milliseconds(row))
     others = [row for row in rows if row not in best]
     lines = [line for row in others for line in (*_ratios([row]), _instructions(row))]
@@ -353,7 +355,11 @@ def _milliseconds(row: Row) -> list[list[str]]:
     blank = [""] * len(config["peers"])
     for setting in SETTINGS:
         medians = figures["p50_ms"][setting]
-        lines.append([f"{setting}, ms", *(f"{medians[name]:.2f}" for name in (*widths, *config["peers"]))])
+        for percent in (50, 90, 99):
+            times = figures.get(f"p{percent}_ms", {}).get(setting)
+            if times is not None:
+                told = (f"{times[name]:.2f}" for name in (*widths, *config["peers"]))
+                lines.append([f"{setting}, P{percent} ms", *told])
         shares = [figures["streamed_bytes"][name] / (medians[name] / 1e3) / bandwidth for name in widths]
         label = f"{setting}, share of {bandwidth / 1e9:.1f} GB/s"
         lines.append([label, *(f"{share:.2f}" for share in shares), *blank])

@@ -150,6 +150,9 @@ def test_prototypes_are_compressed_runs(run, base: Run, tmp_path: Path) -> None:
         (("--set", "beta=much", "--metric", "nas"), "--set beta: Input should be a valid number"),
         (("--set", "seed=1", "--metric", "nas"), "--set seed: the settings of --metric nas are form, weights"),
         (("--set", "probes", "--metric", "hessian"), "--set probes: expected key=value"),
+        (("--probes", "3"), "--probes is for --metric hessian, found --metric kl"),
+        (("--steps", "3", "--metric", "hessian"), "--steps is for --metric nas, found --metric hessian"),
+        (("--nbest", "4"), "--nbest is for --models"),
         (("--prototypes", "{tmp}"), "expected BITS=RUN,... with bits from 1 to 8"),
         (("--prototypes", "9={tmp}"), "expected BITS=RUN,... with bits from 1 to 8, found '9="),
         (("--prototypes", "2={two},2={two}"), "expected BITS=RUN,..."),
@@ -182,17 +185,17 @@ def two(base: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_models_take_no_settings_of_a_metric(run, base: Run) -> None:
-    for option, value in (("--set", "form=observed"), ("--prototypes", "2=x")):
+    for option, value in (("--set", "form=observed"), ("--prototypes", "2=x"), ("--probes", 2), ("--steps", 2)):
         code, _, err = run("search", "--models", "asr=a,lm=b", "--average-bits", 2, option, value)
         assert code == 2 and f"{option} is for one run" in err and err.count("\n") == 1
 
 
-def test_flags_are_defaults_that_a_setting_overrides() -> None:
-    flags = {"probes": 16, "steps": 200}
-    assert parse_settings("hessian", flags, ["probes=50"], 3) == {"probes": 50, "seed": 3}
-    assert parse_settings("nas", flags, ["rounds=1"], 3) == {"settings": NAS(steps=200, seed=3), "rounds": 1}
-    assert parse_settings("kl", flags, [], 3) == {"seed": 3}
-    rates = parse_settings("nas", flags, ["learning_rate=1e-2", "beta=1"], 3)
+def test_a_setting_overrides_its_option() -> None:
+    assert parse_settings("hessian", {"probes": 16, "steps": None}, ["probes=50"], 3) == {"probes": 50, "seed": 3}
+    found = parse_settings("nas", {"probes": None, "steps": 20}, ["rounds=1"], 3)
+    assert found == {"settings": NAS(steps=20, seed=3), "rounds": 1}
+    assert parse_settings("kl", {"probes": None}, [], 3) == {"seed": 3}
+    rates = parse_settings("nas", {}, ["learning_rate=1e-2", "beta=1"], 3)
     assert rates == {"settings": NAS(learning_rate=0.01, beta=1.0, seed=3)}
     with pytest.raises(ConfigError, match="rounds: Input should be greater than 0"):
-        parse_settings("nas", flags, ["rounds=0"], 3)
+        parse_settings("nas", {}, ["rounds=0"], 3)

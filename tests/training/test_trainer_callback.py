@@ -130,6 +130,17 @@ def test_a_published_penalty_reaches_the_gradients(tmp_path: Path) -> None:
     assert norms[1] > 10 * norms[0]
 
 
+def test_a_log_has_the_rates_of_its_epoch(tmp_path: Path) -> None:
+    model = new_model()
+    callback = callback_for(model)
+    run = trainer(tmp_path, model, callback, logging_strategy="epoch")
+    run.train()
+    rows = [row for row in run.state.log_history if "hit_rate" in row]
+    assert len(rows) == 3 and {row["epoch"] for row in rows} == {1.0, 2.0, 3.0}
+    assert rows[-1] == rows[-1] | callback.session.mean_rates()
+    assert all(0 <= row["clip_rate"] < 1 and "loss" in row for row in rows)
+
+
 def test_a_part_of_the_model_and_a_session_that_has_not_begun(tmp_path: Path) -> None:
     model = new_model()
     callback = callback_for(model.net, submodule="net")

@@ -64,11 +64,13 @@ def search(
         int | None,
         typer.Option(min=1, help="Utterances to measure on: by default 32 of training, or 200 of dev with --models."),
     ] = None,
-    nbest: Annotated[int, typer.Option(min=2, help="With --models: entries of each list.")] = 8,
-    probes: Annotated[int, typer.Option(min=1, help="Draws for the Hessian's trace.")] = 16,
+    nbest: Annotated[int | None, typer.Option(min=2, help="With --models: entries of each list; 8 by default.")] = None,
+    probes: Annotated[
+        int | None, typer.Option(min=1, help="With --metric hessian: draws for the trace; 16 by default.")
+    ] = None,
     steps: Annotated[
-        int, typer.Option(min=1, help="Gradients of each of the architecture search's rounds, six.")
-    ] = 200,
+        int | None, typer.Option(min=1, help="With --metric nas: gradients of each of its six rounds; 200 by default.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help=f"Setting of the metric, KEY=VALUE; repeatable. {_KNOWN}")
     ] = None,
@@ -119,11 +121,17 @@ def search(
     keep_freed_memory()
     if run is None:
         _joint(
-            str(models), {"--metric": metric, "--out": out, "--set": settings, "--prototypes": prototypes},
+            str(models),
+            {
+                "--metric": metric, "--out": out, "--set": settings, "--prototypes": prototypes, "--probes": probes,
+                "--steps": steps,
+            },
             widths=widths, average_bits=average_bits, max_bytes=most, min_bits=min_bits, by=by, rows=borders,
-            levels=levels, data=data, utterances=utterances or 200, nbest=nbest, seed=seed, picture=picture,
+            levels=levels, data=data, utterances=utterances or 200, nbest=nbest or 8, seed=seed, picture=picture,
         )  # fmt: skip
         return
+    if nbest is not None:
+        raise ConfigError("--nbest is for --models, whose lists it is about")
     metric = metric or Metric.kl
     chosen = parse_settings(metric.value, {"probes": probes, "steps": steps}, settings or [], seed)
     inputs = search_inputs(run, data=data, utterances=utterances or 32, seed=seed)

@@ -32,12 +32,20 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 """Types of the settings by metric and name: those of ``sensitivity``, ``NAS`` and ``search_architecture``."""
 
 
-def parse_settings(metric: str, defaults: Mapping[str, Any], items: Sequence[str], seed: int) -> dict[str, Any]:
-    """What the metric is called with: its own of the defaults, and ``KEY=VALUE`` over them, the values YAML.
+def parse_settings(metric: str, options: Mapping[str, Any], items: Sequence[str], seed: int) -> dict[str, Any]:
+    """What the metric is called with: the command's options (None: not given), over them ``KEY=VALUE``, values in YAML.
+    For the rest it has its own defaults.
 
-    Raises ConfigError for a key or a value that the metric does not know.
+    Raises ConfigError for an option, a key or a value that the metric does not know.
     """
-    given: dict[str, Any] = {name: value for name, value in defaults.items() if name in SETTINGS[metric]}
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if value is None:
+            continue
+        if name not in SETTINGS[metric]:
+            of = next(other for other, known in SETTINGS.items() if name in known)
+            raise ConfigError(f"--{name} is for --metric {of}, found --metric {metric}")
+        given[name] = value
     for item in items:
         apply_override(given, item)
     found = {name: _checked(metric, name, value) for name, value in given.items()}

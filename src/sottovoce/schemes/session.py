@@ -153,6 +153,11 @@ class Session:
         """Share of each band's weights beyond the outer levels."""
         return {band.name: band.codebook.clip_rate(self._latent_rows(band)) for band in self.bands}
 
+    def mean_rates(self) -> dict[str, float]:
+        """``hit_rate`` and ``clip_rate``, each the mean over bands: for a training's log."""
+        rates = {"hit_rate": self.hit_rates(), "clip_rate": self.clip_rates()}
+        return {name: sum(of_bands.values()) / len(of_bands) for name, of_bands in rates.items()}
+
     def penalty_ratio(self) -> float | None:
         """RMS(penalty gradient) / RMS(task gradient) over the planned weights; None where the scheme has no penalty at
         the moment.

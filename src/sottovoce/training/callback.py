@@ -95,8 +95,7 @@ class CompressionCallback(pl.Callback):
         torch.autograd.backward(penalty)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for name, rates in (("hit_rate", self.session.hit_rates()), ("clip_rate", self.session.clip_rates())):
-            pl_module.log(name, sum(rates.values()) / len(rates))
+        pl_module.log_dict(self.session.mean_rates())
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]

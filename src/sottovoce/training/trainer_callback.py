@@ -34,6 +34,9 @@ class TrainerCompressionCallback(TrainerCallback):
     too; evaluation sees quantized weights where training does, so the best one may be of before. The
     scheme's penalty, if it has one, is added to the gradients after they are clipped.
 
+    The first log after an epoch has its ``hit_rate`` and ``clip_rate``, the shares of weights on a level and beyond the
+    outermost one; ``state.log_history`` and the console have them, reports that are sent before callbacks run do not.
+
     FSDP and DeepSpeed are refused: a Trainer shards after the optimizer is known to its callbacks, or flattens weights.
     """
 
@@ -45,6 +48,7 @@ class TrainerCompressionCallback(TrainerCallback):
         self.submodule = submodule
         self.resume_from = Path(resume_from) if resume_from is not None else None
         self._session: Session | None = None
+        self._rates: dict[str, float] = {}
 
     @property
     def session(self) -> Session:
@@ -84,6 +88,16 @@ class TrainerCompressionCallback(TrainerCallback):
         scaler = getattr(kwargs["optimizer"], "scaler", None)
         scaled = scaler is not None and not args.max_grad_norm > 0  # clipping takes the scale off the gradients
         torch.autograd.backward(scaler.scale(penalty) if scaled and scaler is not None else penalty)
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._rates = self.session.mean_rates()
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        for told in (kwargs["logs"], state.log_history[-1]):  # the Trainer has copied the one into the other
+            told.update(self._rates)
+        self._rates = {}
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.is_world_process_zero:
