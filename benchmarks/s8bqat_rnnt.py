@@ -81,6 +81,19 @@ class Results:
         words = sum(self.joined([corpus], seed, FP32, "words_each"))
         return 100.0 * sum(self.joined([corpus], seed, arm, "errors")) / words
 
+    def interval(self, corpus: Corpus, arm: Arm) -> str:
+        """WER in percent, mean over its seeds, and the two-sided 95 % interval over speakers and seeds."""
+        seeds = self.seeds([corpus], arm)
+        if not seeds:
+            return ""
+        words, errors = (
+            np.array([self.joined([corpus], seed, one, key) for seed in seeds], float)
+            for one, key in ((FP32, "words_each"), (arm, "errors"))
+        )
+        found = relative_difference(words, errors, self.clusters([corpus], seeds[0]))  # errors a word, less one
+        mean, low, high = (100 * (1 + x) for x in (found.estimate, found.lower(0.975), found.upper(0.975)))
+        return f"{mean:.2f} [{low:.1f}, {high:.1f}]"
+
     def clusters(self, corpora: Sequence[Corpus], seed: int) -> NDArray[np.intp]:
         """The speaker of each test utterance, or where they are fewer than eight, the utterance itself, (N,)."""
         speakers = self.joined(corpora, seed, FP32, "speakers")
@@ -386,6 +399,13 @@ def show(
         columns += [f"{ours} from this, {' and '.join(map(_named, pool))}" for pool in pools]
         title = "headline arms: from fp32 with one-sided 95 % ends; from one another with two-sided ones, not corrected"
         emit(title, columns, alone(results, each, pools, headline))
+    if each and results.split == "test":
+        columns = ["system", "bits", *map(_named, each)]
+        lines = [
+            [arm.system, str(arm.bits), *(results.interval(c, arm) for c in each)]
+            for arm in _there(results, each, headline)
+        ]
+        emit("headline arms: WER %, mean over seeds, with two-sided 95 % intervals", columns, lines)
     measured = [corpus for corpus in corpora if _there(results, [corpus], arms)]
     if measured and results.split == "dev":  # what choices are made by
         emit("Nats a token", ["system", "bits", *(c.name for c in measured)], losses(results, measured, arms))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -132,6 +133,15 @@ def test_each_corpus_alone_and_the_last_headline_arm_beside_the_others(results: 
         assert found is not None and first[k].startswith(f"{100 * found[0].relative_difference:+.1f} % [")
         assert first[k].endswith("]: inferior") and last[k] == "+0.0 % [+0.0, +0.0]: non-inferior"
     assert first[4].startswith("-16.7 % [") and first[4].endswith(": fewer") and last[4] == ""
+
+
+def test_a_word_error_rate_has_its_interval(results: Results, corpora: list[Corpus]) -> None:
+    fill(results, plain=1.2)
+    for corpus in corpora:
+        mean, low, high = (float(x) for x in re.findall(r"[\d.]+", results.interval(corpus, PLAIN)))
+        rates = [results.wer(corpus, seed, PLAIN) for seed in results.seeds([corpus], PLAIN)]
+        assert mean == pytest.approx(sum(rates) / len(rates), abs=0.0051) and low < mean < high
+    assert results.interval(corpora[0], WORSE) == ""
 
 
 def test_only_what_is_there_has_a_line(results: Results, corpora: list[Corpus]) -> None:
