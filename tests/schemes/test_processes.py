@@ -107,6 +107,14 @@ def sharded() -> nn.Module:
     return fully_shard(model)
 
 
+def flattened() -> nn.Module:
+    from torch.distributed.fsdp import FullyShardedDataParallel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and slow on a CPU
+        return FullyShardedDataParallel(new_model(), device_id=torch.device("cpu"))
+
+
 def work(rank: int, folder: Path) -> None:
     """One of the two processes; the files of both are compared afterwards."""
     torch.set_num_threads(1)
@@ -132,6 +140,11 @@ def work(rank: int, folder: Path) -> None:
 
         fully_shard(columns, shard_placement_fn=lambda parameter: Shard(parameter.dim() - 1))
         sv.compress(columns, sv.BitPlan.uniform(columns, bits=4), sv.PTQ())
+    flat = flattened()
+    with pytest.raises(PlanError, match="flattens weights into vectors"):
+        sv.compress(flat, sv.BitPlan.uniform(new_model(), bits=4), sv.PTQ())
+    with pytest.raises(FormatError, match=r"packed model: .*FullyShardedDataParallel; load before wrapping"):
+        sv.load(packed, into=flat)
     (folder / f"done {rank}").touch()
     dist.barrier()
     dist.destroy_process_group()

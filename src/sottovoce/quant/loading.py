@@ -16,7 +16,7 @@ from sottovoce.errors import FormatError
 from sottovoce.packed import PackedMatrix, PackedModel, load_model
 from sottovoce.quant.packed_modules import PackedWeight, packed_twin
 from sottovoce.quant.sorted_rows import PLACE, WEIGHT
-from sottovoce.quant.weights import network, plain_name
+from sottovoce.quant.weights import is_flattened, network, plain_name
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,17 @@ def load(path: str | Path | PackedModel, *, into: nn.Module, packed: bool = Fals
     chooses values only: which code runs is decided by the module.
 
     Raises FormatError when the file cannot be trusted, or naming the tensor that is missing, left over or of another
-    shape, without memory (meta device) or in shards (FSDP2); the module is unchanged then.
+    shape, without memory (meta device) or in shards (FSDP1 and FSDP2); the module is unchanged then.
     """
     model = path if isinstance(path, PackedModel) else load_model(path)
     into = network(into)
+    told = "packed model" if isinstance(path, PackedModel) else str(path)
+    wrapped = next((name or "the module" for name, module in into.named_modules() if is_flattened(module)), None)
+    if wrapped is not None:
+        raise FormatError(f"{told}: {wrapped} is in FullyShardedDataParallel; load before wrapping it")
     state = {plain_name(name): value for name, value in into.state_dict().items()}
     sources = _sources(model, state)
-    _check("packed model" if isinstance(path, PackedModel) else str(path), model, state, sources)
+    _check(told, model, state, sources)
     replaced = _replace(into, model, sources) if packed else set()
     for name, target in state.items():
         if name not in replaced:

@@ -78,6 +78,12 @@ def network(model: nn.Module) -> nn.Module:
     return network(inner) if isinstance(inner, nn.Module) else model
 
 
+def is_flattened(module: nn.Module) -> bool:
+    """Whether FSDP1 holds the weights below this module as flat vectors, of which a state dict has copies."""
+    # By name, because importing it takes seconds.
+    return any(kind.__name__ == "FullyShardedDataParallel" for kind in type(module).__mro__)
+
+
 def plain_name(name: str) -> str:
     """A tensor's name without what ``torch.compile`` of a part of the network puts into it."""
     return name.replace("_orig_mod.", "")

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sottovoce.errors import PlanError
 from sottovoce.quant.codebook import Codebook
+from sottovoce.quant.weights import is_flattened
 
 
 def is_sharded(tensor: Tensor) -> bool:
@@ -115,11 +116,10 @@ def reshard(model: nn.Module) -> None:
     Raises PlanError for FSDP1, whose flat parameters have no rows.
     """
     for name, module in model.named_modules():
-        kinds = {kind.__name__ for kind in type(module).__mro__}  # by name, because importing them takes seconds
-        if "FullyShardedDataParallel" in kinds:
+        if is_flattened(module):
             raise PlanError(
                 f"{name or 'model'}: FullyShardedDataParallel flattens weights into vectors; shard with "
                 "torch.distributed.fsdp.fully_shard, which keeps them"
             )
-        if "FSDPModule" in kinds:
+        if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):
             cast(Any, module).reshard()
