@@ -73,7 +73,7 @@ def test_the_command_finds_what_python_does(
 ) -> None:
     sets = [item for name, value in settings.items() for item in ("--set", f"{name}={value}")]
     found = table_of(run, base, tmp_path, "--metric", metric, *sets)
-    inputs = search_inputs(base.folder, utterances=6)
+    inputs = search_inputs(base.folder, utterances=6, batches=1 + (settings.get("weights") == "pipelined"))
     module = inputs.module
     if metric == "nas":
         rounds = {"rounds": settings["rounds"]} if "rounds" in settings else {}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ def error(weight: Tensor, book: Codebook) -> float:
 
 @settings(max_examples=80, deadline=None)
 @given(
-    st.sampled_from(KINDS), st.integers(2, 8), st.sampled_from(["tensor", "gate", "row"]), st.integers(0, 10**6),
+    st.sampled_from(KINDS), st.integers(1, 8), st.sampled_from(["tensor", "gate", "row"]), st.integers(0, 10**6),
     st.floats(0.02, 3.0), st.floats(0.0, 2.0), st.integers(1, 20),
 )  # fmt: skip
 def test_the_alternation_of_scale_and_codes_never_raises_its_objective(
@@ -36,6 +36,7 @@ def test_the_alternation_of_scale_and_codes_never_raises_its_objective(
         grouping = "tensor"
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(8, 30, generator=generator) * spread
+    assume(bits > 1 or kind in ("uniform", "lloyd-max"))  # the others have a zero, or want two bits
     spec = BandSpec(bits, kind, grouping)
     book = make_codebook(weight, spec, gates=4)
     target = weight + moved * spread * torch.randn(8, 30, generator=generator)  # w + u, after weights have moved

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import sottovoce as sv
-from sottovoce.errors import PlanError
+from sottovoce.errors import ConfigError, PlanError
 from sottovoce.packed import load_model
 from sottovoce.quant import BitPlan, find_weights
+from sottovoce.schemes import Scheme
 from sottovoce.schemes.session import Session
 
 
@@ -322,6 +324,19 @@ def test_the_pull_follows_the_rate_after_an_optimizers_state_is_loaded(model: Ta
     assert sv.compress(model, BitPlan.uniform(model, bits=4), sv.PTQ()).rate(session.bands[0]) == 0.0
 
 
+@pytest.mark.parametrize("scheme", [sv.StraightThrough(), sv.S8BQAT(), sv.GQ.published(), sv.ADMM()], ids=repr)
+def test_weights_that_became_nan_are_told_in_one_line(scheme: Scheme) -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=math.nan)
+    session = sv.compress(model, BitPlan.uniform(model, bits=2), scheme, optimizer=optimizer, total_steps=4)
+    with pytest.raises(ConfigError, match=r"0\.weight: the weights are no numbers any more after step [12]; lower"):
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.ones(3, 6)).sum().backward()
+            optimizer.step()
+        session.finish()
+
+
 def test_weights_that_cannot_be_worked_on_are_refused() -> None:
     half = nn.Linear(4, 4).bfloat16()
     with pytest.raises(PlanError, match=r"weight: expected float32 master weights, found torch\.bfloat16"):
@@ -329,6 +344,11 @@ def test_weights_that_cannot_be_worked_on_are_refused() -> None:
     image = nn.Sequential(nn.Conv2d(3, 4, 3)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with pytest.raises(PlanError, match=r"0\.weight: expected contiguous memory"):
         sv.compress(image, BitPlan.uniform(image, bits=4), sv.PTQ())
+    lost = nn.Linear(4, 4)
+    with torch.no_grad():
+        lost.weight[1, 2] = math.inf
+    with pytest.raises(PlanError, match="weight: expected finite weights, found nan or inf"):
+        sv.compress(lost, BitPlan.uniform(lost, bits=4), sv.PTQ())
     with pytest.raises(PlanError, match="names no weight"):
         sv.compress(nn.Linear(2, 2), BitPlan({}), sv.PTQ())
 

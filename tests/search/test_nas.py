@@ -55,6 +55,12 @@ def test_mixing_weights_is_mixing_outputs_of_a_linear_map() -> None:
     assert torch.allclose(layer(x), 0.3 * outputs[0] + 0.7 * outputs[1], atol=1e-6)
 
 
+def test_two_stages_want_two_batches() -> None:
+    model, batch = trained(), sentences(4)
+    with pytest.raises(ConfigError, match="pipelined: expected two batches or more"):
+        sv.search_architecture(model, [batch], lambda b: loss_of(model, b), settings=NAS(weights="pipelined"))
+
+
 @pytest.mark.parametrize("form", ["softmax", "gumbel"])
 @pytest.mark.parametrize("weights", ["fixed", "joint", "pipelined"])
 def test_it_finds_widths_and_leaves_the_model_as_it_was(form: str, weights: str) -> None:

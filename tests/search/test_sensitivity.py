@@ -273,7 +273,8 @@ def test_the_table_saves_loads_prints_and_draws(tmp_path: Path) -> None:
     console = Console(width=120, record=True, file=(tmp_path / "out").open("w"))
     console.print(table)
     text = console.export_text()
-    assert "output.weight[0:6]" in text and "lstm.weight_hh_l0[i]" in text
+    for shown in (text, str(table)):
+        assert "output.weight[0:6]" in shown and "lstm.weight_hh_l0[i]" in shown
     pytest.importorskip("matplotlib")
     table.plot(tmp_path / "t.png")
     assert (tmp_path / "t.png").stat().st_size > 1000

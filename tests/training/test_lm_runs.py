@@ -18,9 +18,10 @@ from sottovoce.decoding.vocabulary import WordList, read_vocabulary
 from sottovoce.errors import ConfigError, DataError, SottovoceError
 from sottovoce.evaluation import read_scores, summarize
 from sottovoce.packed import PackedMatrix, file_sizes, load_model
-from sottovoce.search import clusters
+from sottovoce.quant import BitPlan
+from sottovoce.search import SensitivityTable, clusters
 from sottovoce.search.measuring import MID_RISE, sized
-from sottovoce.training import phases
+from sottovoce.training import lm_module, phases
 from sottovoce.training.arms import Job, carry_out
 from sottovoce.training.config import (
     CompressionConfig,
@@ -239,8 +240,10 @@ def test_a_mixture_with_an_ngram_takes_its_weight_from_dev(talk: Path, base: Run
         "ngram", "train", str(tmp_path / "d" / "train.txt.gz"), "--order", "2", "--vocabulary", str(tmp_path / "w"),
         "--out", str(tmp_path / "other.arpa"),
     )  # fmt: skip
-    result = CliRunner().invoke(app, ["evaluate", str(base.folder), "--ngram", str(tmp_path / "other.arpa")])
+    foreign = ["--ngram", str(tmp_path / "other.arpa"), "--scores", str(tmp_path / "scores.jsonl")]
+    result = CliRunner().invoke(app, ["evaluate", str(base.folder), *foreign])
     assert isinstance(result.exception, DataError) and "only the other model has" in str(result.exception)
+    assert not (tmp_path / "scores.jsonl").exists()
 
 
 @pytest.mark.parametrize(
@@ -290,7 +293,21 @@ def test_positions_that_need_no_training_may_go_beyond_a_segment() -> None:
 def test_words_of_other_text_are_refused(talk: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="of the words of dev are not in the vocabulary of 9682"):
         train(recipe(tokens={"file": "swda.words"}), talk, tmp_path / "run", progress=False)
-    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert not (tmp_path / "run").exists()
+    own = train(recipe(), talk, tmp_path / "run", progress=False)  # the corrected command
+    assert own.model.exists()
+
+
+@pytest.mark.parametrize("scheme", ["straight_through", "admm", "s8bqat", "gq", "linear_qat"])
+def test_compression_that_diverges_stops_with_one_line(talk: Path, base: Run, tmp_path: Path, scheme: str) -> None:
+    arguments = ["--set", "phase.learning_rate=1e38", "--out", str(tmp_path / "arm")]
+    asked = ["compress", str(base.folder), "--scheme", scheme, "--bits", "2", "--threads", "1", *arguments]
+    found = CliRunner().invoke(app, asked)
+    assert isinstance(found.exception, ConfigError), found.output
+    assert re.search(
+        r"(loss is (nan|inf) at|no numbers any more after) step \d+; lower (the|phase\.)", str(found.exception)
+    )
+    assert not (tmp_path / "arm" / "model.safetensors").exists()
 
 
 def test_a_loss_that_is_no_number_stops_with_one_line(talk: Path, tmp_path: Path) -> None:
@@ -327,6 +344,8 @@ def test_what_a_search_asks_of_the_module(talk: Path, base: Run, network: str) -
     data = task.data(talk, described, 0)
     module = task.module(described, compressing=False).eval()
     batches = data.sample("train", 37, seed=1)
+    sizes = [len(b["inputs"]) for b in batches]
+    assert len(batches) > 1 and max(sizes) - min(sizes) <= 1
     assert sum(len(b["inputs"]) for b in batches) == 37 and all(bool(b["fresh"].all()) for b in batches)
     for batch in batches:
         logits, observed = module.logits(batch), module.observed(batch)
@@ -393,6 +412,22 @@ def test_a_language_models_byte_budget_is_kept(talk: Path, tmp_path: Path) -> No
     made = CliRunner().invoke(app, [*compress, "--threads", "1"], catch_exceptions=False)
     assert made.exit_code == 0, made.output
     assert most - 64 <= file_sizes(out / "model.safetensors").model_bytes <= most
+
+
+def test_a_search_can_do_without_bands_and_with_the_published_tables(
+    talk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lm_module, "_FREQUENT", (4, 10))
+    run = train(recipe(), talk, tmp_path / "base", threads=1, progress=False)
+    search = ["search", str(run.folder), "--average-bits", "2", "--bits", "2", "--by", "model", "--utterances", "4"]
+    found = {}
+    for name, options in {"bands": [], "whole": ["--no-bands", "--zero"]}.items():
+        made = CliRunner().invoke(app, [*search, *options, "--threads", "1"], catch_exceptions=False)
+        assert made.exit_code == 0, made.output
+        found[name] = SensitivityTable.load(run.folder / "sensitivity.json")
+    assert len(found["whole"].clusters) == 1 and len(found["bands"].clusters) == 1 + 3
+    planned = [spec for specs in BitPlan.load(run.plan).weights.values() for spec in specs]
+    assert planned and all(spec.zero and spec.bits == 2 for spec in planned)  # ternary
 
 
 def test_a_teacher_changes_what_is_learnt(talk: Path, base: Run, tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def joint_search(
     min_bits: int,
     by: str,
     rows: Mapping[str, Sequence[int]],
+    bands: bool,
     levels: BandSpec,
     data: Path | None,
     utterances: int,
@@ -58,7 +59,7 @@ def joint_search(
     the seconds of search and allocation."""
     console = Console(highlight=False)
     models = joint_models(runs)
-    borders = _borders(models, rows)
+    borders = _borders(models, rows, bands)
     _sized(models, borders, by, widths, levels).check_budget(average_bits, max_bytes, min_bits)  # before the long work
     inputs = joint_inputs(models, data=data, utterances=utterances, nbest=nbest, seed=seed)
     inputs = replace(inputs, scorers={role: replace(x, rows=borders[role]) for role, x in inputs.scorers.items()})
@@ -79,9 +80,11 @@ def joint_search(
     told(table, searched - begin, allocated)
 
 
-def _borders(models: Mapping[str, Trained], rows: Mapping[str, Sequence[int]]) -> dict[str, dict[str, Sequence[int]]]:
-    """The models' own borders of bands and those of ``--rows ROLE:WEIGHT=BORDER,...``, by role and weight."""
-    found = {role: dict[str, Sequence[int]](x.searchable.row_borders()) for role, x in models.items()}
+def _borders(
+    models: Mapping[str, Trained], rows: Mapping[str, Sequence[int]], bands: bool
+) -> dict[str, dict[str, Sequence[int]]]:
+    """By role and weight the borders of ``--rows ROLE:WEIGHT=BORDER,...``, and with ``bands`` the models' own."""
+    found = {role: dict[str, Sequence[int]](x.searchable.row_borders() if bands else {}) for role, x in models.items()}
     for name, borders in rows.items():
         role, colon, weight = name.partition(":")
         if not colon or role not in found:

@@ -63,22 +63,37 @@ def perplexity_figures(
             )
 
     chosen = split or corpus.reported
-    found = scored(chosen)
+    splits = [chosen] if ngram is None or ngram.weight is not None else list(dict.fromkeys([chosen, "dev"]))
+    others = {} if ngram is None else _by_ngram(ngram, file, corpus, splits)  # first: it may be of other words
+    found = {name: scored(name) for name in splits}
+    figures = {"corpus": corpus.name, "split": chosen, **asdict(summarize(found[chosen])), **asdict(file_sizes(file))}
+    if ngram is not None:
+        figures |= _mixture(ngram.weight, chosen, found, others)
     if scores is not None:
-        write_scores(scores, found)
-    figures = {"corpus": corpus.name, "split": chosen, **asdict(summarize(found)), **asdict(file_sizes(file))}
-    if ngram is None:
-        return figures
-    other, vocabulary = load_ngram(ngram.file), read_vocabulary(load_model(file).tokenizer or b"")
-    share = ngram.weight
+        write_scores(scores, found[chosen])
+    return figures
+
+
+Scores = dict[str, list[SentenceScore]]
+
+
+def _by_ngram(ngram: Ngram, file: Path, corpus: TextCorpus, splits: list[str]) -> Scores:
+    model, vocabulary = load_ngram(ngram.file), read_vocabulary(load_model(file).tokenizer or b"")
+    return {name: ngram_scores(model, vocabulary, corpus, name) for name in splits}
+
+
+def _mixture(weight: float | None, split: str, found: Scores, others: Scores) -> dict[str, Any]:
+    """Figures of the n-gram model and of both together; a weight that is None is fitted on dev."""
+    share = weight
     if share is None:
-        held = [found if chosen == "dev" else scored("dev"), ngram_scores(other, vocabulary, corpus, "dev")]
-        share = float(mixture_weights([stream(model) for model in held]).weights[0])
-    beside = ngram_scores(other, vocabulary, corpus, chosen)
-    mixed = summarize(mix_scores([found, beside], [share, 1 - share]))
-    fitted = "dev" if ngram.weight is None else None
-    mixture = {"ngram": asdict(summarize(beside)), "mixed": asdict(mixed), "weight": share, "weight_fitted_on": fitted}
-    return {**figures, **mixture}
+        share = float(mixture_weights([stream(scores["dev"]) for scores in (found, others)]).weights[0])
+    mixed = summarize(mix_scores([found[split], others[split]], [share, 1 - share]))
+    return {
+        "ngram": asdict(summarize(others[split])),
+        "mixed": asdict(mixed),
+        "weight": share,
+        "weight_fitted_on": "dev" if weight is None else None,
+    }
 
 
 def perplexity_sentence(figures: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sottovoce.cli.outputs import check_folder
 from sottovoce.cli.progress import progress_bar
-from sottovoce.cli.search_metrics import SETTINGS, parse_settings, search_by
+from sottovoce.cli.search_metrics import SETTINGS, batches_for, parse_settings, search_by
 from sottovoce.errors import ConfigError
 from sottovoce.packed import GROUPINGS
 from sottovoce.quant import BandSpec
@@ -58,7 +58,16 @@ def search(
         list[str] | None,
         typer.Option(help="Bands of rows as clusters of their own: WEIGHT=BORDER,...; repeatable."),
     ] = None,
+    bands: Annotated[
+        bool,
+        typer.Option(
+            help="As clusters of their own the bands of rows that the model names: a vocabulary's frequent words."
+        ),
+    ] = True,
     kind: Annotated[str, typer.Option(help=f"Levels: {', '.join(KINDS)}.")] = "uniform",
+    zero: Annotated[
+        bool, typer.Option("--zero", help="Zero among evenly spaced levels, as published: ternary at 2 bits.")
+    ] = False,
     grouping: Annotated[str, typer.Option(help=f"One scale for each: {', '.join(GROUPINGS)}.")] = "row",
     utterances: Annotated[
         int | None,
@@ -113,7 +122,7 @@ def search(
         raise ConfigError(f"expected a run folder or else --models asr=RUN,lm=RUN, found {given}")
     check_folder(out, picture)
     most = None if max_bytes is None else parse_bytes(max_bytes)
-    borders, levels = parse_rows(rows or []), BandSpec(8, kind, grouping)
+    borders, levels = parse_rows(rows or []), BandSpec(8, kind, grouping, zero=zero or None)
     trained = {} if prototypes is None else parse_prototypes(prototypes)
     widths = parse_bits(bits) if bits is not None else sorted(trained) or [1, 2, 4, 8]
     if threads is not None:
@@ -127,15 +136,16 @@ def search(
                 "--steps": steps,
             },
             widths=widths, average_bits=average_bits, max_bytes=most, min_bits=min_bits, by=by, rows=borders,
-            levels=levels, data=data, utterances=utterances or 200, nbest=nbest or 8, seed=seed, picture=picture,
+            bands=bands, levels=levels, data=data, utterances=utterances or 200, nbest=nbest or 8, seed=seed,
+            picture=picture,
         )  # fmt: skip
         return
     if nbest is not None:
         raise ConfigError("--nbest is for --models, whose lists it is about")
     metric = metric or Metric.kl
     chosen = parse_settings(metric.value, {"probes": probes, "steps": steps}, settings or [], seed)
-    inputs = search_inputs(run, data=data, utterances=utterances or 32, seed=seed)
-    found = clusters(inputs.module.model, by, {**inputs.module.row_borders(), **borders})
+    inputs = search_inputs(run, data=data, utterances=utterances or 32, seed=seed, batches=batches_for(chosen))
+    found = clusters(inputs.module.model, by, {**(inputs.module.row_borders() if bands else {}), **borders})
     sizes = sized(inputs.module.model, found, widths_of(widths, None), levels, inputs.fields, inputs.tokenizer_bytes)
     sizes.check_budget(average_bits, most, min_bits)
     options: dict[str, Any] = {

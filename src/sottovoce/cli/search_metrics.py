@@ -55,6 +55,11 @@ def parse_settings(metric: str, options: Mapping[str, Any], items: Sequence[str]
     return {**found, "seed": seed}
 
 
+def batches_for(chosen: Mapping[str, Any]) -> int:
+    """Batches that the metric needs at least, told what ``parse_settings`` gave."""
+    return 2 if "settings" in chosen and chosen["settings"].weights == "pipelined" else 1
+
+
 def search_by(
     metric: str, module: Searchable, batches: Sequence[Any], chosen: Mapping[str, Any], average_bits: float, **rest: Any
 ) -> SensitivityTable:

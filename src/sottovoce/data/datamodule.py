@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -208,17 +209,14 @@ class SpeechDataModule(lightning.LightningDataModule):
         )
         return _loader(SpeechDataset(self.store(split), self.tokenizer), sampler, config.workers)
 
-    def sample(self, split: str, count: int, seed: int = 0) -> list[Batch]:
-        """``count`` utterances of ``split`` drawn at random (all, where there are fewer), unchanged, in batches."""
+    def sample(self, split: str, count: int, seed: int = 0, batches: int = 1) -> list[Batch]:
+        """``count`` utterances of ``split`` drawn at random (all, where there are fewer), unchanged, in ``batches`` or
+        more of about as many, long and short: what is averaged over batches is averaged over the sample."""
         cuts = self.cuts(split)
-        drawn = np.random.default_rng(seed).permutation(len(cuts))[:count].tolist()
-        ordered = sorted((cuts[i] for i in drawn), key=lambda cut: (cut.duration, cut.id))
-        config = self.data_config
-        sampler = SimpleCutSampler(
-            CutSet.from_cuts(ordered), max_duration=config.max_duration, max_cuts=config.max_cuts, shuffle=False
-        )
+        drawn = [cuts[int(i)] for i in np.random.default_rng(seed).permutation(len(cuts))[:count]]
         dataset = SpeechDataset(self.store(split), self.tokenizer)
-        return [dataset[batch] for batch in sampler]
+        even = _even(drawn, self.data_config.max_duration, self.data_config.max_cuts or count, batches)
+        return [dataset[CutSet.from_cuts(sorted(batch, key=lambda cut: (cut.duration, cut.id)))] for batch in even]
 
     def num_batches(self, epochs: int = 1, devices: int = 1) -> int:
         """Training batches that each of ``devices`` processes sees in the first ``epochs`` epochs.
@@ -252,3 +250,15 @@ class SpeechDataModule(lightning.LightningDataModule):
 def _loader(dataset: SpeechDataset, sampler: Any, workers: int) -> DataLoader[Batch]:
     # No persistent workers: each epoch starts fresh ones, which then know the epoch.
     return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
+
+
+def _even(cuts: Sequence[MonoCut], max_duration: float, max_cuts: int, least: int) -> list[list[MonoCut]]:
+    """The fewest batches, but ``least``, of as many cuts, give or take one, within ``max_duration`` seconds with their
+    padding, unless a cut alone is longer, and ``max_cuts``."""
+    for number in range(min(least, len(cuts)), len(cuts) + 1):
+        borders = [len(cuts) * i // number for i in range(number + 1)]
+        batches = [list(cuts[a:b]) for a, b in pairwise(borders)]
+        longest = max(len(batch) * max(cut.duration for cut in batch) for batch in batches)
+        if (longest <= max_duration and max(map(len, batches)) <= max_cuts) or number == len(cuts):
+            return batches
+    return []

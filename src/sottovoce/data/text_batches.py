@@ -211,15 +211,17 @@ class TextDataModule(lightning.LightningDataModule):
         """A split once, as epoch 0 would have it."""
         return self._loader(split, TextSampler(self.stream(split), self.text_config, self.seed))
 
-    def sample(self, split: str, count: int, seed: int = 0) -> list[dict[str, torch.Tensor]]:
-        """``count`` pieces of ``split`` drawn at random (all, where there are fewer), each from nothing, in batches."""
+    def sample(self, split: str, count: int, seed: int = 0, batches: int = 1) -> list[dict[str, torch.Tensor]]:
+        """``count`` pieces of ``split`` drawn at random (all, where there are fewer), each from nothing, in ``batches``
+        or more of about as many pieces, long and short: what is averaged over batches is averaged over the sample."""
         stream, budget = self.stream(split), self.text_config.batch_tokens
         drawn = np.random.default_rng(seed).permutation(len(stream.pieces))[:count]
-        order = drawn[np.argsort(-stream.pieces[drawn, 1], kind="stable")]
-        rows = max(1, budget // int(stream.pieces[order[0], 1]))
-        alone = np.stack([order, np.full_like(order, -1)], axis=1)
-        batches = TextBatches(stream)
-        return [batches[alone[at : at + rows]] for at in range(0, len(order), rows)]
+        rows = max(1, budget // int(stream.pieces[drawn, 1].max()))
+        found = []
+        for part in np.array_split(drawn, min(len(drawn), max(batches, -(-len(drawn) // rows)))):
+            order = part[np.argsort(-stream.pieces[part, 1], kind="stable")]
+            found.append(TextBatches(stream)[np.stack([order, np.full_like(order, -1)], axis=1)])
+        return found
 
     def _loader(self, split: str, sampler: Any) -> DataLoader[dict[str, torch.Tensor]]:
         # No persistent workers: each epoch starts fresh ones.

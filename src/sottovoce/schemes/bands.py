@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from sottovoce.errors import PlanError
 from sottovoce.packed import Band, make_band
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.makers import make_codebook
@@ -41,11 +42,13 @@ class TrainedBand:
     def of(cls, planned: PlannedBand, group: ProcessGroup | None = None) -> TrainedBand:
         """group: the processes that must have the same codebook.
 
-        Raises PlanError for a weight whose memory cannot be worked on in place, or that is not float32.
+        Raises PlanError for a weight whose memory cannot be worked on in place, that is not float32, or not finite.
         """
         weight = planned.weight.parameter
         check_weight(planned.weight.name, weight)
         whole = as_matrix(gathered(weight.data))[planned.start : planned.stop]
+        if not bool(whole.isfinite().all()):
+            raise PlanError(f"{planned.weight.name}: expected finite weights, found nan or inf")
         codebook = agreed(make_codebook(whole, planned.spec, planned.weight.gates), group)
         return cls(planned, codebook, group, held_rows(planned.weight.name, weight))
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
-from sottovoce.errors import PlanError
+from sottovoce.errors import ConfigError, PlanError
 from sottovoce.packed import PackedModel
 from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.plan import BitPlan
@@ -147,7 +147,8 @@ class Session:
 
     def hit_rates(self, epsilon: float = 1 / 1024) -> dict[str, float]:
         """Share of each band's weights within ``epsilon`` of a level."""
-        return {band.name: band.codebook.hit_rate(self._latent_rows(band), epsilon) for band in self.bands}
+        with self._diverging():
+            return {band.name: band.codebook.hit_rate(self._latent_rows(band), epsilon) for band in self.bands}
 
     def clip_rates(self) -> dict[str, float]:
         """Share of each band's weights beyond the outer levels."""
@@ -194,14 +195,16 @@ class Session:
 
         The model afterwards computes with exactly the numbers that the file decodes to. averaged: a copy of the model
         (``torch.optim.swa_utils.AveragedModel``, updated inside ``on_latents()``) whose weights and buffers are taken
-        over first; the levels are then taken anew, from them. Raises PlanError where its tensors are others.
+        over first; the levels are then taken anew, from them. Raises PlanError where its tensors are others, and
+        ConfigError for weights that training has left as no numbers.
         """
         self.close()
         if averaged is not None:
             self._take(averaged)
-        elif isinstance(self.scheme, Settles):
-            self.scheme.settle(self)
-        return pack_model(self.model, self.bands, float_dtype)
+        with self._diverging():
+            if averaged is None and isinstance(self.scheme, Settles):
+                self.scheme.settle(self)
+            return pack_model(self.model, self.bands, float_dtype)
 
     def close(self, *, latents: bool = True) -> None:
         """Remove the hooks and leave latent weights in the parameters; without ``latents`` what is in them now, which a
@@ -308,12 +311,26 @@ class Session:
 
     def _after_step(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._release()
-        if not _was_skipped(optimizer):
-            self.step += 1
-            with torch.no_grad():
-                self.scheme.after_step(self)
-        if self._hold:
-            self._quantize()
+        with self._diverging():
+            if not _was_skipped(optimizer):
+                self.step += 1
+                with torch.no_grad():
+                    self.scheme.after_step(self)
+            if self._hold:
+                self._quantize()
+
+    @contextmanager
+    def _diverging(self) -> Iterator[None]:
+        """What fails on weights that are nan or inf, which have no cell in a codebook, says so in one line."""
+        try:
+            yield
+        except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+            lost = [band.name for band in self.bands if not bool(self._latent_rows(band).isfinite().all())]
+            if not lost:
+                raise
+            raise ConfigError(
+                f"{lost[0]}: the weights are no numbers any more after step {self.step}; lower the learning rate"
+            ) from error
 
     def _on_quantized(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         def wrapped() -> Any:

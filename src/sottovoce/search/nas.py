@@ -247,8 +247,10 @@ def _train(
     if settings.weights != "fixed":
         optimizer = torch.optim.Adam([p for p in net.model.parameters() if p.requires_grad], lr=settings.weight_rate)
     if settings.weights == "pipelined" and optimizer is not None:
-        count = max(1, round(settings.held_out * len(batches)))
-        ours, batches = batches[:-count] or batches, batches[-count:]
+        if len(batches) < 2:
+            raise ConfigError("weights: pipelined: expected two batches or more, some for the widths alone, found one")
+        count = min(len(batches) - 1, max(1, round(settings.held_out * len(batches))))
+        ours, batches = batches[:-count], batches[-count:]
         for i in range(settings.weight_steps):
             choice = torch.randint(len(net.widths), (len(net.clusters),), generator=generator)
             _gradients(net, F.one_hot(choice, len(net.widths)).float(), loss, ours[i % len(ours)])

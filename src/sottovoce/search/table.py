@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
 from sottovoce.errors import PlanError
 from sottovoce.packed.replacing import replacing
@@ -170,6 +172,13 @@ class SensitivityTable:
         from sottovoce.search.drawing import plot
 
         plot(self, Path(path))
+
+    def __str__(self) -> str:
+        from sottovoce.search.drawing import sensitivities
+
+        with (console := Console(file=StringIO(), width=160)).capture() as shown:
+            console.print(sensitivities(self))
+        return shown.get().rstrip()
 
     def __rich__(self) -> Any:
         from sottovoce.search.drawing import sensitivities

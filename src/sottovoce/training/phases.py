@@ -28,7 +28,7 @@ from sottovoce.training.config import PhaseConfig, TrainingConfig
 from sottovoce.training.run import write_file
 from sottovoce.training.task_module import PhaseData, TaskModule
 
-_LOSS_CHECK = 50  # batches between looks at the loss, for each waits for the device
+_LOSS_CHECK = 50  # batches between looks at the loss of an accelerator, for each waits for it
 
 
 def fit(
@@ -174,18 +174,22 @@ class ResumePoint(pl.Callback):
 
 
 class FiniteLoss(pl.Callback):
-    """Stops with one line where the loss is no number any more: looked at now and then, and at the end of an epoch."""
+    """Stops with one line where the loss is no number any more, before it gets into the weights: every loss on a CPU,
+    elsewhere now and then, and at the end of an epoch."""
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if (batch_idx + 1) % _LOSS_CHECK == 0 or trainer.is_last_batch:
-            loss = float(outputs["loss"] if isinstance(outputs, dict) else outputs)
-            if not math.isfinite(loss):
-                raise ConfigError(
-                    f"{trainer.default_root_dir}: the loss is {loss} at step {trainer.global_step}; lower "
-                    "phase.learning_rate or training.clip and train anew"
-                )
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def on_before_backward(self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: torch.Tensor) -> None:
+        self.batches += 1
+        if loss.device.type != "cpu" and self.batches % _LOSS_CHECK and not trainer.is_last_batch:
+            return
+        if not math.isfinite(value := float(loss.detach())):
+            folder = trainer.default_root_dir
+            raise ConfigError(
+                f"{folder}: the loss is {value} at step {trainer.global_step}; lower phase.learning_rate or "
+                "training.clip, and train anew in another folder or delete this one"
+            )
 
 
 class EpochBar(RichProgressBar):

@@ -56,6 +56,15 @@ class Run:
             write_file(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
         return run
 
+    def abandon(self) -> None:
+        """Take back what ``begin`` wrote, of a run that has trained nothing."""
+        if (self.folder / "checkpoints").exists() or self.model.exists():
+            return
+        for name in ("config.yaml", "environment.json"):
+            (self.folder / name).unlink(missing_ok=True)
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Recipe, Path]:
         """A run made by ``train``, its recipe, and its data folder. Raises ConfigError when it is not one."""

@@ -67,15 +67,18 @@ def open_trained(run_folder: Path) -> Trained:
     return Trained(run, recipe, folder, base, load_module(recipe, base, run.module))
 
 
-def search_inputs(run_folder: Path, *, data: Path | None = None, utterances: int = 32, seed: int = 0) -> SearchInputs:
-    """The trained module of a run with ``utterances`` (or sentences) of its training data, not augmented.
+def search_inputs(
+    run_folder: Path, *, data: Path | None = None, utterances: int = 32, seed: int = 0, batches: int = 1
+) -> SearchInputs:
+    """The trained module of a run with ``utterances`` (or sentences) of its training data, not augmented, in so many
+    ``batches`` at least.
 
     Raises ConfigError for a folder that is no finished run, DataError for data that cannot be used.
     """
     trained = open_trained(run_folder)
     loaded = task_of(trained.recipe).data(data or trained.data, shipped(trained.base), seed)
-    batches = loaded.sample("train", utterances, seed)
-    return SearchInputs(trained.searchable, batches, trained.fields, trained.tokenizer_bytes)
+    drawn = loaded.sample("train", utterances, seed, batches)
+    return SearchInputs(trained.searchable, drawn, trained.fields, trained.tokenizer_bytes)
 
 
 def load_prototypes(folders: Mapping[int, Path], run_folder: Path) -> dict[int, dict[str, Tensor]]:

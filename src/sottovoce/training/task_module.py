@@ -54,8 +54,8 @@ class PhaseData(Protocol):
     def num_batches(self, epochs: int = 1, devices: int = 1) -> int:
         """Training batches that each of ``devices`` processes sees in the first ``epochs`` epochs."""
 
-    def sample(self, split: str, count: int, seed: int = 0) -> Sequence[Any]:
-        """``count`` utterances or sentences of a split drawn at random, not augmented, in batches."""
+    def sample(self, split: str, count: int, seed: int = 0, batches: int = 1) -> Sequence[Any]:
+        """``count`` utterances or sentences of a split drawn at random, not augmented, in so many batches at least."""
 
 
 def rate(step: int, total: int, phase: PhaseConfig) -> float:

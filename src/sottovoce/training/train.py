@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from sottovoce.errors import SottovoceError
 from sottovoce.schemes import pack_float
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.arms import load_weights, save_module
@@ -45,7 +46,11 @@ def train(
         torch.set_num_threads(threads)
     keep_freed_memory()
     torch.manual_seed(recipe.seed)
-    described = task.describe(data_folder, run)
+    try:
+        described = task.describe(data_folder, run)
+    except SottovoceError:
+        run.abandon()  # other data, or another vocabulary, may go into the same folder
+        raise
     data = task.data(data_folder, described, recipe.seed)
     module = task.module(described, compressing=False)
     if start is None:
