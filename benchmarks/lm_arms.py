@@ -87,12 +87,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """models and rows by name, prototypes: by bits, the rows whose weights a search and an assembly take."""
+    """models and rows by name, prototypes: by bits, the rows whose weights a search and an assembly take; pairs: rows
+    that are set against one another."""
 
     models: Mapping[str, Model]
     rows: tuple[Row, ...]
     prototypes: Mapping[int, str]
     margins: tuple[float, float]
+    pairs: tuple[tuple[str, str], ...] = ()
 
     def row(self, name: str) -> Row:
         return next(row for row in self.rows if row.name == name)
@@ -112,7 +114,11 @@ def load_plan(path: Path) -> Plan:
     if doubled:
         raise SystemExit(f"{path}: rows of one name: {', '.join(sorted(doubled))}")
     margins = found["margins"]
-    return Plan(models, tuple(rows), found.get("prototypes", {}), (margins["alone"], margins["mixed"]))
+    pairs = tuple((one, other) for one, other in found.get("pairs", []))
+    strange = sorted({name for pair in pairs for name in pair} - set(names))
+    if strange:
+        raise SystemExit(f"{path}: pairs of rows that are not there: {', '.join(strange)}")
+    return Plan(models, tuple(rows), found.get("prototypes", {}), (margins["alone"], margins["mixed"]), pairs)
 
 
 def _row(group: str, item: Mapping[str, Any]) -> Row:

@@ -29,7 +29,7 @@ from options import add_options, kept_cells
 from places import Place
 from tables import Tables, shown
 
-from sottovoce.evaluation.bootstrap import relative_perplexity_difference
+from sottovoce.evaluation.bootstrap import RelativeDifference, relative_perplexity_difference
 from sottovoce.evaluation.noninferiority import Verdict, verdict
 from sottovoce.training.workers import Task, run_tasks
 
@@ -66,14 +66,17 @@ class Results:
 
     def judged(self, row: Row, key: str, margin: float) -> Verdict | None:
         """The verdict on ``nats`` or ``mixed_nats`` over the seeds that are there."""
-        seeds = self.seeds(row)
-        if not seeds or row.name == CONTROL:
+        found = self.difference(row, self.plan.row(CONTROL), key)
+        return None if found is None or row.name == CONTROL else verdict(found, margin)
+
+    def difference(self, row: Row, against: Row, key: str) -> RelativeDifference | None:
+        """Of the row's perplexity to that of another, by conversation, over the seeds that both are there for."""
+        seeds = [seed for seed in self.seeds(row) if seed in self.seeds(against)]
+        if not seeds:
             return None
-        control = [(self.figures(self.plan.row(CONTROL), seed) or {})[key] for seed in seeds]
-        words = np.array(self.all(row, "words")[0])
-        clusters = np.arange(len(words))
-        difference = relative_perplexity_difference(control, self.all(row, key), words, clusters)
-        return verdict(difference, margin)
+        other, own = ([(self.figures(one, seed) or {})[key] for seed in seeds] for one in (against, row))
+        words = np.array((self.figures(row, seeds[0]) or {})["words"])
+        return relative_perplexity_difference(other, own, words, np.arange(len(words)))
 
 
 def table(results: Results, rows: Sequence[Row]) -> list[list[str]]:
@@ -98,6 +101,25 @@ def table(results: Results, rows: Sequence[Row]) -> list[list[str]]:
             ]
         )
     return lines
+
+
+def beside(results: Results, rows: Sequence[Row]) -> list[list[str]]:
+    """One line a pair of the plan whose rows are both there: how the first differs from the second."""
+    names, lines = {row.name for row in rows}, []
+    for one, other in (pair for pair in results.plan.pairs if names.issuperset(pair)):
+        row, against = results.plan.row(one), results.plan.row(other)
+        found = [results.difference(row, against, key) for key in ("nats", "mixed_nats")]
+        seeds = str(len(set(results.seeds(row)) & set(results.seeds(against))))
+        spreads = [spread(x) for x in found if x is not None]
+        lines += [[one, other, seeds, *spreads]] if spreads else []
+    return lines
+
+
+def spread(found: RelativeDifference) -> str:
+    """The difference with its two-sided 95 % interval, and which of the two is better."""
+    low, high = found.lower(0.975), found.upper(0.975)
+    told = "better" if high < 0 else "worse" if low > 0 else "not told apart"
+    return f"{100 * found.estimate:+.2f} % [{100 * low:+.2f}, {100 * high:+.2f}]: {told}"
 
 
 def verdict_sentence(found: Verdict | None) -> str:
@@ -205,6 +227,10 @@ def show(plan: Plan, name: str, cells: Cells, options: argparse.Namespace, emit:
         lines = table(results, list(members))
         if lines:
             emit(f"{name}, {options.split}: {group}", COLUMNS, lines)
+    pairs = beside(results, rows)
+    if pairs:
+        title = f"{name}, {options.split}: one row from another, two-sided 95 %, not corrected"
+        emit(title, ["row", "against", "seeds", "alone", "with 4-gram"], pairs)
     found = searches(results, rows, _epoch_seconds(results, rows))
     if found:
         emit(f"{name}: searches", ["search", "clusters", "widths", "seconds", "of a training epoch"], found)

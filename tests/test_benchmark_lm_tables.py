@@ -23,7 +23,7 @@ import cells as finished  # noqa: E402
 import lm_arms  # noqa: E402
 from cells import Cells, config_hash  # noqa: E402
 from lm_arms import Model, Plan, Row, cell_config, compression, load_plan, tasks_of  # noqa: E402
-from mixed_precision_lm import Results, rows_of, searches, table  # noqa: E402
+from mixed_precision_lm import Results, beside, rows_of, searches, table  # noqa: E402
 from places import Place  # noqa: E402
 
 PLANS = [BENCHMARKS / name for name in ("mixed_precision_lm.yaml", "mixed_precision_tuning.yaml")]
@@ -137,6 +137,21 @@ def test_verdicts_pool_the_seeds_that_are_there(plan: Plan, tmp_path: Path) -> N
     assert judged is not None and judged.relative_difference == pytest.approx(both) and judged.kind == "non-inferior"
     assert lines["rounded"][6].startswith(f"{100 * both:+.2f} %")
     assert lines["narrow"][6] == "+0.50 %, upper +0.50 %, margin 0.3 %: inferior"
+
+
+def test_rows_are_set_against_one_another(plan: Plan, tmp_path: Path) -> None:
+    plan = replace(plan, pairs=(("narrow", "rounded"), ("rounded", "narrow"), ("searched", "rounded")))
+    found = {("fp32", 0): 50.0, ("fp32", 1): 52.0, ("rounded", 0): 50.2, ("rounded", 1): 52.4, ("narrow", 0): 50.25}
+    first, second = beside(recorded(plan, tmp_path, found), plan.rows)  # the third is not there
+    assert first[:3] == ["narrow", "rounded", "1"] and first[3].startswith(f"{100 * (50.25 / 50.2 - 1):+.2f} % [")
+    assert first[3].endswith(": worse") and second[3].endswith(": better")
+
+
+def test_pairs_of_rows_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    text = (BENCHMARKS / "mixed_precision_lm.yaml").read_text()
+    (tmp_path / "plan.yaml").write_text(text + '  - ["KL 16x, ADMM", "no such row"]\n')
+    with pytest.raises(SystemExit, match="pairs of rows that are not there: no such row"):
+        load_plan(tmp_path / "plan.yaml")
 
 
 def test_a_row_without_its_control_says_nothing(plan: Plan, tmp_path: Path) -> None:
