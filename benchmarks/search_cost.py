@@ -25,7 +25,7 @@ from cells import Cells, print_machine, run_script
 from options import add_options, kept_cells
 from tables import Tables, shown
 
-from sottovoce.search import sensitivity
+from sottovoce.search import mean_loss, sensitivity
 from sottovoce.search.allocation import Budget, allocate
 from sottovoce.training.config import load_recipe
 from sottovoce.training.searching import epoch_seconds, search_inputs
@@ -118,7 +118,8 @@ def search(options: argparse.Namespace, seed: int) -> dict[str, Any]:
         begin = time.perf_counter()
         table = sensitivity(
             module.model, inputs.batches, metric, BITS, by="gate", rows=module.row_borders(), logits=module.logits,
-            loss=module.loss, position_weights=module.position_weights, fields=inputs.fields, seed=seed,
+            loss=mean_loss(module, inputs.batches), position_weights=module.position_weights, fields=inputs.fields,
+            seed=seed,
         )  # fmt: skip
         found |= {metric: round(time.perf_counter() - begin, 2), "clusters": len(table.clusters)}
     return found

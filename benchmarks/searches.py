@@ -8,7 +8,7 @@ from typing import Any
 
 from sottovoce.packed.replacing import replacing
 from sottovoce.quant import BandSpec
-from sottovoce.search import NAS, SensitivityTable, search_architecture, sensitivity
+from sottovoce.search import NAS, SensitivityTable, mean_loss, search_architecture, sensitivity
 from sottovoce.search.rounding import Prototypes
 from sottovoce.training.searching import SearchInputs
 
@@ -66,7 +66,7 @@ def _find(
     prototypes: Prototypes | None,
     cache: Path | None,
 ) -> SensitivityTable:
-    module = inputs.module
+    module, loss = inputs.module, mean_loss(inputs.module, inputs.batches)
     options: dict[str, Any] = {
         "bits": search.get("bits", [1, 2, 4, 8]),
         "by": search.get("by", "gate"),
@@ -80,9 +80,9 @@ def _find(
     if search["metric"] == "nas":
         settings = NAS(**search.get("settings", {}))
         return search_architecture(
-            module.model, inputs.batches, module.loss, settings=settings, average_bits=average_bits, **options
+            module.model, inputs.batches, loss, settings=settings, average_bits=average_bits, **options
         )
     return sensitivity(
-        module.model, inputs.batches, search["metric"], logits=module.logits, loss=module.loss,
+        module.model, inputs.batches, search["metric"], logits=module.logits, loss=loss,
         position_weights=module.position_weights, probes=search.get("probes", 16), **options,
     )  # fmt: skip

@@ -141,6 +141,12 @@ def test_a_word_error_rate_has_its_interval(results: Results, corpora: list[Corp
         mean, low, high = (float(x) for x in re.findall(r"[\d.]+", results.interval(corpus, PLAIN)))
         rates = [results.wer(corpus, seed, PLAIN) for seed in results.seeds([corpus], PLAIN)]
         assert mean == pytest.approx(sum(rates) / len(rates), abs=0.0051) and low < mean < high
+    one = replace(results, places=tuple(place for place in results.places if place.seed == 0))
+    errors = np.array(one.joined(corpora[1:], 0, PLAIN, "errors"))
+    rng = np.random.default_rng(1)  # four speakers are too few: utterances of twenty words are drawn
+    drawn = np.array([rng.choice(errors, len(errors)).mean() for _ in range(4000)]) / 20 * 100
+    found = [float(x) for x in re.findall(r"[\d.]+", one.interval(corpora[1], PLAIN))[1:]]
+    assert found == pytest.approx(np.percentile(drawn, [2.5, 97.5]).tolist(), abs=0.6)
     assert results.interval(corpora[0], WORSE) == ""
 
 

@@ -337,6 +337,23 @@ def test_weights_that_became_nan_are_told_in_one_line(scheme: Scheme) -> None:
         session.finish()
 
 
+def test_no_file_is_made_of_what_training_has_lost() -> None:
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    session = sv.compress(
+        model, BitPlan.uniform(model, bits=2), sv.StraightThrough(), optimizer=optimizer, total_steps=4
+    )
+    with torch.no_grad():
+        model[0].weight.fill_(math.inf)
+    with pytest.raises(ConfigError, match=r"0\.weight: the weights are no numbers any more"):
+        session.finish()
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[1].bias.fill_(math.nan)
+    with pytest.raises(ConfigError, match=r"1\.bias: cannot be packed: it holds nan"):
+        sv.compress(model, BitPlan.uniform(model, bits=2), sv.PTQ()).finish()
+
+
 def test_weights_that_cannot_be_worked_on_are_refused() -> None:
     half = nn.Linear(4, 4).bfloat16()
     with pytest.raises(PlanError, match=r"weight: expected float32 master weights, found torch\.bfloat16"):

@@ -11,15 +11,17 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from sottovoce.cli.main import app
+from sottovoce.data.text_batches import IGNORED
 from sottovoce.decoding.vocabulary import WordList, read_vocabulary
 from sottovoce.errors import ConfigError, DataError, SottovoceError
 from sottovoce.evaluation import read_scores, summarize
 from sottovoce.packed import PackedMatrix, file_sizes, load_model
 from sottovoce.quant import BitPlan
-from sottovoce.search import SensitivityTable, clusters
+from sottovoce.search import SensitivityTable, clusters, mean_loss
 from sottovoce.search.measuring import MID_RISE, sized
 from sottovoce.training import lm_module, phases
 from sottovoce.training.arms import Job, carry_out
@@ -294,8 +296,22 @@ def test_words_of_other_text_are_refused(talk: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="of the words of dev are not in the vocabulary of 9682"):
         train(recipe(tokens={"file": "swda.words"}), talk, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes").touch()
+    with pytest.raises(DataError, match="are not in the vocabulary"):
+        train(recipe(tokens={"file": "swda.words"}), talk, tmp_path / "run", progress=False)
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["notes"]
     own = train(recipe(), talk, tmp_path / "run", progress=False)  # the corrected command
     assert own.model.exists()
+
+
+def test_text_of_another_normalization_is_refused(talk: Path, base: Run, tmp_path: Path) -> None:
+    task = LmTask(recipe())
+    described = replace(
+        task.describe(talk, base), input={"kind": "text", "normalization": "plain", "context": "sentence"}
+    )
+    with pytest.raises(DataError, match="expected text normalized as 'plain', found it as 'spoken'"):
+        task.data(talk, described, 0)
 
 
 @pytest.mark.parametrize("scheme", ["straight_through", "admm", "s8bqat", "gq", "linear_qat"])
@@ -346,6 +362,12 @@ def test_what_a_search_asks_of_the_module(talk: Path, base: Run, network: str) -
     batches = data.sample("train", 37, seed=1)
     sizes = [len(b["inputs"]) for b in batches]
     assert len(batches) > 1 and max(sizes) - min(sizes) <= 1
+    lengths = [(b["targets"] != IGNORED).sum(1) for b in batches]
+    assert min(int(x.max()) for x in lengths) > max(int(x.min()) for x in lengths)  # long and short in each
+    everything = torch.cat([F.cross_entropy(module.logits(b), module.observed(b), reduction="none") for b in batches])
+    loss = mean_loss(module, batches)
+    torch.testing.assert_close(torch.stack([loss(b) for b in batches]).mean(), everything.mean())
+    assert len(data.sample("train", 8, seed=1, batches=3)) == 3
     assert sum(len(b["inputs"]) for b in batches) == 37 and all(bool(b["fresh"].all()) for b in batches)
     for batch in batches:
         logits, observed = module.logits(batch), module.observed(batch)

@@ -21,6 +21,8 @@ from sottovoce.runtime.rules import Arithmetic
 from sottovoce.training.perplexity import ngram_scores, score_split
 from sottovoce.training.run import Run
 
+Scores = dict[str, list[SentenceScore]]
+
 
 def corpus_of(model: Path, data: Path) -> TextCorpus:
     """The text in ``data``, as the recipe of the run that the model lies in reads it."""
@@ -72,9 +74,6 @@ def perplexity_figures(
     if scores is not None:
         write_scores(scores, found[chosen])
     return figures
-
-
-Scores = dict[str, list[SentenceScore]]
 
 
 def _by_ngram(ngram: Ngram, file: Path, corpus: TextCorpus, splits: list[str]) -> Scores:

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from pydantic import PositiveInt, TypeAdapter, ValidationError
 
 from sottovoce.errors import ConfigError, did_you_mean
-from sottovoce.search import NAS, Searchable, SensitivityTable, search_architecture, sensitivity
+from sottovoce.search import NAS, Searchable, SensitivityTable, mean_loss, search_architecture, sensitivity
 from sottovoce.search.hessian import Distribution, Products
 from sottovoce.search.kl import Form
 from sottovoce.search.measuring import Perturbation
@@ -65,8 +65,9 @@ def search_by(
 ) -> SensitivityTable:
     """The table by a metric with what ``parse_settings`` gave; ``average_bits`` is what NAS searches for, and ``rest``
     what all metrics take."""
+    loss = mean_loss(module, batches)
     if metric == "nas":
-        return search_architecture(module.model, batches, module.loss, average_bits=average_bits, **chosen, **rest)
+        return search_architecture(module.model, batches, loss, average_bits=average_bits, **chosen, **rest)
     others = dict(chosen)
     observed = module.observed if others.pop("form", "full") == "observed" else None
     return sensitivity(
@@ -74,7 +75,7 @@ def search_by(
         batches,
         metric,
         logits=module.logits,
-        loss=module.loss,
+        loss=loss,
         position_weights=module.position_weights,
         observed=observed,
         **others,

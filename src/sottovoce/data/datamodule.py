@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -211,12 +210,19 @@ class SpeechDataModule(lightning.LightningDataModule):
 
     def sample(self, split: str, count: int, seed: int = 0, batches: int = 1) -> list[Batch]:
         """``count`` utterances of ``split`` drawn at random (all, where there are fewer), unchanged, in ``batches`` or
-        more of about as many, long and short: what is averaged over batches is averaged over the sample."""
+        more of utterances about as long."""
         cuts = self.cuts(split)
-        drawn = [cuts[int(i)] for i in np.random.default_rng(seed).permutation(len(cuts))[:count]]
+        drawn = np.random.default_rng(seed).permutation(len(cuts))[:count].tolist()
+        ordered = sorted((cuts[i] for i in drawn), key=lambda cut: (cut.duration, cut.id))
+        config, most = self.data_config, -(-len(ordered) // batches)
+        sampler = SimpleCutSampler(
+            CutSet.from_cuts(ordered),
+            max_duration=config.max_duration,
+            max_cuts=min(config.max_cuts or most, most),
+            shuffle=False,
+        )
         dataset = SpeechDataset(self.store(split), self.tokenizer)
-        even = _even(drawn, self.data_config.max_duration, self.data_config.max_cuts or count, batches)
-        return [dataset[CutSet.from_cuts(sorted(batch, key=lambda cut: (cut.duration, cut.id)))] for batch in even]
+        return [dataset[batch] for batch in sampler]
 
     def num_batches(self, epochs: int = 1, devices: int = 1) -> int:
         """Training batches that each of ``devices`` processes sees in the first ``epochs`` epochs.
@@ -250,15 +256,3 @@ class SpeechDataModule(lightning.LightningDataModule):
 def _loader(dataset: SpeechDataset, sampler: Any, workers: int) -> DataLoader[Batch]:
     # No persistent workers: each epoch starts fresh ones, which then know the epoch.
     return DataLoader(dataset, sampler=sampler, batch_size=None, num_workers=workers)
-
-
-def _even(cuts: Sequence[MonoCut], max_duration: float, max_cuts: int, least: int) -> list[list[MonoCut]]:
-    """The fewest batches, but ``least``, of as many cuts, give or take one, within ``max_duration`` seconds with their
-    padding, unless a cut alone is longer, and ``max_cuts``."""
-    for number in range(min(least, len(cuts)), len(cuts) + 1):
-        borders = [len(cuts) * i // number for i in range(number + 1)]
-        batches = [list(cuts[a:b]) for a, b in pairwise(borders)]
-        longest = max(len(batch) * max(cut.duration for cut in batch) for batch in batches)
-        if (longest <= max_duration and max(map(len, batches)) <= max_cuts) or number == len(cuts):
-            return batches
-    return []

@@ -213,7 +213,7 @@ class TextDataModule(lightning.LightningDataModule):
 
     def sample(self, split: str, count: int, seed: int = 0, batches: int = 1) -> list[dict[str, torch.Tensor]]:
         """``count`` pieces of ``split`` drawn at random (all, where there are fewer), each from nothing, in ``batches``
-        or more of about as many pieces, long and short: what is averaged over batches is averaged over the sample."""
+        or more of about as many pieces, long and short in each."""
         stream, budget = self.stream(split), self.text_config.batch_tokens
         drawn = np.random.default_rng(seed).permutation(len(stream.pieces))[:count]
         rows = max(1, budget // int(stream.pieces[drawn, 1].max()))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sottovoce.errors import ConfigError
 from sottovoce.packed import PackedMatrix, PackedModel
 from sottovoce.quant.weights import network, plain_name
 from sottovoce.schemes.bands import TrainedBand
@@ -22,7 +23,8 @@ def pack_model(model: nn.Module, bands: list[TrainedBand], float_dtype: str = "f
 
     float_dtype: ``float16`` or ``float32`` for biases, norms and weights outside the plan; a parameter that float16
     cannot hold (overflow, or magnitudes all below its normal range) stays float32, and so do buffers. Of a model that
-    is sharded (FSDP2) every process packs the whole, and all of them must ask for it.
+    is sharded (FSDP2) every process packs the whole, and all of them must ask for it. Raises ConfigError naming a
+    tensor that holds nan, which no file may.
     """
     matrices = _matrices(bands)
 
@@ -33,6 +35,9 @@ def pack_model(model: nn.Module, bands: list[TrainedBand], float_dtype: str = "f
         return stored.cpu().numpy().copy()
 
     tensors, aliases = lay_out(model, matrices, array, float_dtype)
+    for name, values in tensors.items():
+        if isinstance(values, np.ndarray) and np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
+            raise ConfigError(f"{name}: cannot be packed: it holds nan")
     return PackedModel(tensors=tensors, aliases=aliases)
 
 

@@ -121,5 +121,5 @@ def reshard(model: nn.Module) -> None:
                 f"{name or 'model'}: FullyShardedDataParallel flattens weights into vectors; shard with "
                 "torch.distributed.fsdp.fully_shard, which keeps them"
             )
-        if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):
+        if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):  # importing it takes seconds
             cast(Any, module).reshard()

@@ -201,10 +201,11 @@ class Session:
         self.close()
         if averaged is not None:
             self._take(averaged)
-        with self._diverging():
-            if averaged is None and isinstance(self.scheme, Settles):
-                self.scheme.settle(self)
-            return pack_model(self.model, self.bands, float_dtype)
+        if (lost := self._lost()) is not None:
+            raise ConfigError(lost)
+        if averaged is None and isinstance(self.scheme, Settles):
+            self.scheme.settle(self)
+        return pack_model(self.model, self.bands, float_dtype)
 
     def close(self, *, latents: bool = True) -> None:
         """Remove the hooks and leave latent weights in the parameters; without ``latents`` what is in them now, which a
@@ -321,16 +322,23 @@ class Session:
 
     @contextmanager
     def _diverging(self) -> Iterator[None]:
-        """What fails on weights that are nan or inf, which have no cell in a codebook, says so in one line."""
+        """What fails inside because weights are nan or inf says so in one line."""
         try:
             yield
         except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
-            lost = [band.name for band in self.bands if not bool(self._latent_rows(band).isfinite().all())]
-            if not lost:
+            if (lost := self._lost()) is None:
                 raise
-            raise ConfigError(
-                f"{lost[0]}: the weights are no numbers any more after step {self.step}; lower the learning rate"
-            ) from error
+            raise ConfigError(lost) from error
+
+    def _lost(self) -> str | None:
+        """What to say where a weight of this process is nan or inf."""
+        for band in self.bands:  # no process may wait for another here
+            parameter = band.planned.weight.parameter
+            if not bool(band.rows(self._latents.get(parameter, parameter.data)).isfinite().all()):
+                return (
+                    f"{band.name}: the weights are no numbers any more after step {self.step}; lower the learning rate"
+                )
+        return None
 
     def _on_quantized(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         def wrapped() -> Any:

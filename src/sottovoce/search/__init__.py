@@ -5,7 +5,7 @@ from sottovoce.search.describing import DescribedTensor, Description, describe
 from sottovoce.search.measuring import sensitivity
 from sottovoce.search.nas import NAS, search_architecture
 from sottovoce.search.table import Choice, SensitivityTable
-from sottovoce.search.task import Searchable
+from sottovoce.search.task import Searchable, mean_loss
 
 __all__ = [
     "NAS",
@@ -18,6 +18,7 @@ __all__ = [
     "SensitivityTable",
     "clusters",
     "describe",
+    "mean_loss",
     "plan_of",
     "search_architecture",
     "sensitivity",

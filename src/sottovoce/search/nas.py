@@ -250,7 +250,8 @@ def _train(
         if len(batches) < 2:
             raise ConfigError("weights: pipelined: expected two batches or more, some for the widths alone, found one")
         count = min(len(batches) - 1, max(1, round(settings.held_out * len(batches))))
-        ours, batches = batches[:-count], batches[-count:]
+        apart = {len(batches) - 1 - i * len(batches) // count for i in range(count)}  # long and short ones
+        ours, batches = ([batch for i, batch in enumerate(batches) if (i in apart) == held] for held in (False, True))
         for i in range(settings.weight_steps):
             choice = torch.randint(len(net.widths), (len(net.clusters),), generator=generator)
             _gradients(net, F.one_hot(choice, len(net.widths)).float(), loss, ours[i % len(ours)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor, nn
@@ -36,6 +36,17 @@ class Searchable(Protocol):
         """The id that followed at each of the n positions, int64 (n,), or None where there is no such thing."""
         ...
 
+    def terms(self, batch: Any) -> int:
+        """Of how many terms ``loss(batch)`` is the mean."""
+        ...
+
     def row_borders(self) -> Mapping[str, Sequence[int]]:
         """Bands of rows that deserve bits of their own: borders by weight, empty where nothing is known."""
         ...
+
+
+def mean_loss(module: Searchable, batches: Sequence[Any]) -> Callable[[Any], Tensor]:
+    """The module's loss, scaled so that its mean over ``batches`` is that over all their terms, however many each of
+    them has: Hessian and architecture search give batches equal weights."""
+    mean = sum(module.terms(batch) for batch in batches) / len(batches)
+    return lambda batch: module.loss(batch) * (module.terms(batch) / mean)

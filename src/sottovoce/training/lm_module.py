@@ -61,6 +61,9 @@ class LmModule(TaskModule):
         """Mean nats a token over all words, differentiable twice where the network is."""
         return F.cross_entropy(self.logits(batch), self.observed(batch))
 
+    def terms(self, batch: Batch) -> int:
+        return int((batch["targets"] != IGNORED).sum())
+
     def logits(self, batch: Batch) -> Tensor:
         """Logits (M, V) at the batch's targets."""
         hidden = self.model.hidden(batch["inputs"])[0]

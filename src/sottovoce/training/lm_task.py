@@ -13,6 +13,7 @@ from sottovoce.data.text_folder import open_text
 from sottovoce.data.tokenizer import train_pieces
 from sottovoce.data.words import check_coverage, choose_words, count_words, read_words, word_list
 from sottovoce.decoding.vocabulary import Vocabulary, WordList, read_vocabulary
+from sottovoce.errors import DataError
 from sottovoce.packed import lm_architecture
 from sottovoce.runtime import TextInput
 from sottovoce.training.config import RECIPES, LmRecipe, with_dropout
@@ -47,7 +48,10 @@ class LmTask:
         """Nothing but weights comes from text."""
 
     def data(self, folder: Path, described: Shipped, seed: int) -> TextDataModule:
-        return TextDataModule(self.corpus(folder), read_vocabulary(described.tokenizer), self.recipe.data, seed)
+        corpus, wanted = self.corpus(folder), described.input["normalization"]
+        if corpus.normalization != wanted:
+            raise DataError(f"{folder}: expected text normalized as {wanted!r}, found it as {corpus.normalization!r}")
+        return TextDataModule(corpus, read_vocabulary(described.tokenizer), self.recipe.data, seed)
 
     def corpus(self, folder: Path) -> TextCorpus:
         """The text in a folder, read once a process."""

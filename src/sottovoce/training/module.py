@@ -57,6 +57,9 @@ class RnntModule(TaskModule):
         logits, _, lengths = self._outputs(batch)
         return twice_differentiable_rnnt_loss(logits, batch["tokens"], lengths, batch["token_lengths"])
 
+    def terms(self, batch: dict[str, Any]) -> int:
+        return len(batch["tokens"])
+
     def logits(self, batch: dict[str, Any]) -> Tensor:
         """Logits (n, V) of the lattice's cells, padding left out."""
         logits, _, lengths = self._outputs(batch)

@@ -6,13 +6,15 @@ import gzip
 import hashlib
 import json
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sottovoce.data.prepared import SPLITS
-from sottovoce.errors import ConfigError, DataError
+from sottovoce.errors import ConfigError, DataError, SottovoceError
 from sottovoce.packed.replacing import replacing
 from sottovoce.training.config import Recipe, parse_recipe
 from sottovoce.training.environment import environment
@@ -56,15 +58,6 @@ class Run:
             write_file(folder / "environment.json", json.dumps(environment(), indent=1) + "\n")
         return run
 
-    def abandon(self) -> None:
-        """Take back what ``begin`` wrote, of a run that has trained nothing."""
-        if (self.folder / "checkpoints").exists() or self.model.exists():
-            return
-        for name in ("config.yaml", "environment.json"):
-            (self.folder / name).unlink(missing_ok=True)
-        if not any(self.folder.iterdir()):
-            self.folder.rmdir()
-
     @classmethod
     def open(cls, folder: Path) -> tuple[Run, Recipe, Path]:
         """A run made by ``train``, its recipe, and its data folder. Raises ConfigError when it is not one."""
@@ -80,6 +73,22 @@ class Run:
         if not config.is_file():
             raise ConfigError(f"{folder}: expected a run folder made by 'sottovoce train', found no config.yaml")
         return _read_yaml(config)
+
+
+@contextmanager
+def taking_back(folder: Path) -> Iterator[None]:
+    """Where the block raises one of our errors, the files are removed that it put into the folder, and the folder where
+    it made that: the corrected command may use it."""
+    made = not folder.exists()
+    before = set() if made else set(folder.iterdir())
+    try:
+        yield
+    except SottovoceError:
+        for path in (path for path in folder.glob("*") if path not in before and path.is_file()):
+            path.unlink(missing_ok=True)
+        if made and folder.exists() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise
 
 
 def make_folder(folder: Path) -> None:

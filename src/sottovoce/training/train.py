@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 
-from sottovoce.errors import SottovoceError
 from sottovoce.schemes import pack_float
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.arms import load_weights, save_module
 from sottovoce.training.config import Recipe
 from sottovoce.training.phases import Fork, fit
-from sottovoce.training.run import Run, file_hash, write_file
+from sottovoce.training.run import Run, file_hash, taking_back, write_file
 from sottovoce.training.task import keep_decoding, task_of, with_decoding
 
 
@@ -36,27 +35,24 @@ def train(
     task = task_of(recipe)
     settings = {"recipe": recipe.model_dump(mode="json"), "data": str(data_folder.resolve())}
     settings |= {} if start is None else {"start": file_hash(start.module)}
-    run = Run.begin(out, {**settings, "data_hash": task.fingerprint(data_folder)})
-    if run.model.exists():
-        keep_decoding(run.model, recipe)
-        return run
-    if start is not None:
-        write_file(run.tokenizer, start.tokenizer.read_bytes())
-    if threads is not None:
-        torch.set_num_threads(threads)
-    keep_freed_memory()
-    torch.manual_seed(recipe.seed)
-    try:
+    with taking_back(out):
+        run = Run.begin(out, {**settings, "data_hash": task.fingerprint(data_folder)})
+        if run.model.exists():
+            keep_decoding(run.model, recipe)
+            return run
+        if start is not None:
+            write_file(run.tokenizer, start.tokenizer.read_bytes())
+        if threads is not None:
+            torch.set_num_threads(threads)
+        keep_freed_memory()
+        torch.manual_seed(recipe.seed)
         described = task.describe(data_folder, run)
-    except SottovoceError:
-        run.abandon()  # other data, or another vocabulary, may go into the same folder
-        raise
-    data = task.data(data_folder, described, recipe.seed)
-    module = task.module(described, compressing=False)
-    if start is None:
-        task.prepare(module, data)
-    else:
-        load_weights(module, start.module)
+        data = task.data(data_folder, described, recipe.seed)
+        module = task.module(described, compressing=False)
+        if start is None:
+            task.prepare(module, data)
+        else:
+            load_weights(module, start.module)
     fork = None if recipe.fork_epoch is None else Fork(recipe.fork_epoch, run.fork)
     trainer = fit(
         module, data, recipe.phase, recipe.training, out,
