@@ -291,8 +291,9 @@ def tiny_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, places: list[Place
         return torch.nn.functional.cross_entropy(model(batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
 
     module = SimpleNamespace(
-        model=model, logits=lambda b: model(b).flatten(0, 1), loss=loss, position_weights=None, row_borders=dict
-    )
+        model=model, logits=lambda b: model(b).flatten(0, 1), loss=loss, terms=len, position_weights=None,
+        row_borders=dict,
+    )  # fmt: skip
     inputs = SimpleNamespace(module=module, batches=tokens, fields={}, tokenizer_bytes=None)
     trained = SimpleNamespace(searchable=module, fields={}, tokenizer_bytes=None)
     uniform = BitPlan.uniform(model, 4, kind="lloyd-max")

@@ -11,7 +11,7 @@ import pytest
 import sottovoce as sv
 from sottovoce.cli.search_metrics import parse_settings
 from sottovoce.errors import ConfigError
-from sottovoce.search import NAS, SensitivityTable, search_architecture
+from sottovoce.search import NAS, SensitivityTable, mean_loss, search_architecture
 from sottovoce.training.config import parse_recipe
 from sottovoce.training.run import Run
 from sottovoce.training.searching import load_prototypes, search_inputs
@@ -74,19 +74,17 @@ def test_the_command_finds_what_python_does(
     sets = [item for name, value in settings.items() for item in ("--set", f"{name}={value}")]
     found = table_of(run, base, tmp_path, "--metric", metric, *sets)
     inputs = search_inputs(base.folder, utterances=6, batches=1 + (settings.get("weights") == "pipelined"))
-    module = inputs.module
+    module, loss = inputs.module, mean_loss(inputs.module, inputs.batches)
     if metric == "nas":
         rounds = {"rounds": settings["rounds"]} if "rounds" in settings else {}
         own = NAS(**{name: value for name, value in settings.items() if name != "rounds"})
-        expected = search_architecture(
-            module.model, inputs.batches, module.loss, settings=own, average_bits=3.0, **rounds
-        )
+        expected = search_architecture(module.model, inputs.batches, loss, settings=own, average_bits=3.0, **rounds)
     else:
         given = {name: value for name, value in settings.items() if name != "form"}
         if "form" in settings:
             given["observed"] = module.observed
         expected = sv.sensitivity(
-            module.model, inputs.batches, metric, logits=module.logits, loss=module.loss, **given
+            module.model, inputs.batches, metric, logits=module.logits, loss=loss, **given
         )  # fmt: skip
     assert np.array_equal(found.omega, expected.omega)
     assert all(found.details[name] == value for name, value in settings.items() if name != "rounds")

@@ -80,7 +80,7 @@ def taking_back(folder: Path) -> Iterator[None]:
     """Where the block raises one of our errors, the files are removed that it put into the folder, and the folder where
     it made that: the corrected command may use it."""
     made = not folder.exists()
-    before = set() if made else set(folder.iterdir())
+    before = set(folder.iterdir()) if folder.is_dir() else set()
     try:
         yield
     except SottovoceError:
