@@ -137,6 +137,11 @@ def tasks_of(place: Place[Corpus], arms: list[Arm], cells: Cells, split: str) ->
         yield Task(f"{label}: {arm.name}", run_arm, (place, arm, split), frozenset(needs))
 
 
+def base_hours(place: Place[Corpus]) -> float:
+    """CPU hours that the 32-bit training still takes: none where it is there."""
+    return 0.0 if place.base.model.exists() else place.source.base_hours
+
+
 def train_base(place: Place[Corpus]) -> None:
     """Prepare the data and train in 32 bits, one thread."""
     recipe = place.recipe()

@@ -25,7 +25,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
-from arms import Corpus, arm_of, cell_config, load_plan, model_of, place_of, tasks_of, train_base
+from arms import Corpus, arm_of, base_hours, cell_config, load_plan, model_of, place_of, tasks_of, train_base
 from cells import Cells, config_hash, print_machine, run_script
 from options import add_options, kept_cells
 from places import Place
@@ -268,7 +268,7 @@ def _hours(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm]) -> fl
         for task in _tasks(cells, places, arms, split):
             place = task.arguments[0]
             if task.run is train_base:
-                hours += place.source.base_hours if split == "test" and not place.base.model.exists() else 0.0
+                hours += base_hours(place) if split == "test" else 0.0
                 continue
             arm = task.arguments[1]
             trains = arm.compression is not None and not arm.rounds and not model_of(place, arm).exists()

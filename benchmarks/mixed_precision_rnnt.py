@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from arms import Corpus, cell_config, model_of, place_of, run_arm, train_base
+from arms import Corpus, base_hours, cell_config, model_of, place_of, run_arm, train_base
 from cells import Cells, print_machine, run_script
 from mixed_rnnt_arms import FP32, Plan, Row, load_plan, run_search, tasks_of
 from options import add_options, kept_cells
@@ -178,7 +178,7 @@ def hours_of(task: Task, plan: Plan) -> float:
     """CPU hours to expect; what other benchmarks left in the working folder is not done again."""
     place = task.arguments[0]
     if task.run is train_base:
-        return 0.0 if place.base.model.exists() else float(place.source.base_hours)
+        return base_hours(place)
     if task.run is run_search:
         return plan.search_hours
     if task.run is run_arm:

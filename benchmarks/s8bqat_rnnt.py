@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import Corpus, arm_of, cell_config, load_plan, place_of, tasks_of, train_base
+from arms import Corpus, arm_of, base_hours, cell_config, load_plan, place_of, tasks_of, train_base
 from cells import Cells, Result, print_machine, run_script
 from numpy.typing import NDArray
 from options import add_options, kept_cells
@@ -334,19 +334,12 @@ def run(
     for place, due in order:
         for task in tasks_of(place, due, cells, options.split):
             if task.name not in tasks:
-                hours += _hours(place, task)
+                hours += base_hours(place) if task.run is train_base else place.source.arm_hours
                 tasks[task.name] = task
     print(f"estimated: {hours * (0.1 if options.quick else 1):.1f} CPU hours, {len(tasks)} tasks", flush=True)
     print_machine()
     for name, result in run_tasks(list(tasks.values()), options.workers):
         print(f"{name}: {record(cells, result)}", flush=True)
-
-
-def _hours(place: Place[Corpus], task: Task) -> float:
-    """CPU hours: of the 32-bit training, which may be there, or of an arm."""
-    if task.run is train_base:
-        return 0.0 if place.base.model.exists() else place.source.base_hours
-    return place.source.arm_hours
 
 
 def record(cells: Cells, result: Result | None) -> str:
