@@ -210,7 +210,7 @@ def main() -> None:
     arms = arms_of(plan)
     if options.quick:
         corpora, arms = corpora[:2], arms[:3]
-    places = places_of(corpora, plan, options)
+    places = places_of(corpora, plan, options.work, options.seeds, options.quick)
     cells = kept_cells(options, "s8bqat_rnnt")
     if options.speeds:
         time_all(cells, places, arms)
@@ -218,14 +218,26 @@ def main() -> None:
         run(cells, places, arms, options)
     with shown(__file__, options.plan.stem, cells, options) as emit:
         for name in dict.fromkeys(corpus.prepared for corpus in corpora):
-            show(name, Curves(
-                sizes=tuple(corpus for corpus in corpora if corpus.prepared == name),
-                arms=tuple(arm for arm in arms if arm.name != CONTROL),
-                dev=Results(cells, places, "dev"),
-                test=Results(cells, places, "test"),
-                speeds=speeds_of(cells, timed(places, name), arms),
-                tolerance=float(plan["tolerance"]),
-            ), emit)  # fmt: skip
+            show(name, curves_of(name, corpora, arms, plan, cells, places), emit)
+
+
+def curves_of(
+    name: str,
+    corpora: Sequence[Corpus],
+    arms: Sequence[Arm],
+    plan: dict[str, Any],
+    cells: Cells,
+    places: tuple[Place[Corpus], ...],
+) -> Curves:
+    """What the cells hold of the sizes of one corpus."""
+    return Curves(
+        sizes=tuple(corpus for corpus in corpora if corpus.prepared == name),
+        arms=tuple(arm for arm in arms if arm.name != CONTROL),
+        dev=Results(cells, places, "dev"),
+        test=Results(cells, places, "test"),
+        speeds=speeds_of(cells, timed(places, name), arms),
+        tolerance=float(plan["tolerance"]),
+    )
 
 
 def arms_of(plan: dict[str, Any]) -> list[Arm]:
@@ -235,15 +247,15 @@ def arms_of(plan: dict[str, Any]) -> list[Arm]:
 
 
 def places_of(
-    corpora: Sequence[Corpus], plan: dict[str, Any], options: argparse.Namespace
+    corpora: Sequence[Corpus], plan: dict[str, Any], work: Path, seeds: int = 1, quick: bool = False
 ) -> tuple[Place[Corpus], ...]:
+    """Every corpus, fold and seed in its folder of ``work``; quick: the first seed and fold."""
     converged = plan.get("converged", [])
-    work = options.work / ("quick" if options.quick else "full")
     return tuple(
-        place_of(corpus, fold, seed, corpus.prepared not in converged, work, options.quick)
-        for seed in range(1 if options.quick else options.seeds)
+        place_of(corpus, fold, seed, corpus.prepared not in converged, work / ("quick" if quick else "full"), quick)
+        for seed in range(1 if quick else seeds)
         for corpus in corpora
-        for fold in (corpus.folds[:1] if options.quick else corpus.folds)
+        for fold in (corpus.folds[:1] if quick else corpus.folds)
     )
 
 

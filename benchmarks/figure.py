@@ -49,6 +49,13 @@ def draw(axes: Axes, results: Results, corpus: Corpus, systems: dict[str, list[A
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def save(figure: Figure, out: Path) -> None:
+    """The same figures give the same file."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "sottovoce"}):
+        figure.savefig(out, metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", help="a corpus of the plan; repeatable; default an4 and synth")
@@ -67,9 +74,7 @@ def main() -> None:
         draw(axes, results, corpus, systems)
     panels[0].set_ylabel("word error rate, %")
     panels[0].legend(fontsize=8, frameon=False)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context({"svg.hashsalt": "sottovoce"}):  # the same figures give the same file
-        figure.savefig(options.out, metadata={"Date": None} if options.out.suffix == ".svg" else None)
+    save(figure, options.out)
 
 
 if __name__ == "__main__":
