@@ -93,7 +93,7 @@ def test_what_cannot_be_served_is_one_line(run, model: Path, tmp_path: Path) -> 
         ((tmp_path / "none.safetensors",), "none.safetensors: expected a model file or a run folder, found none"),
         ((model, model), "small: two models have this name: name them, as in first="),
         ((model, "--host", "no.such.host.invalid"), "--host no.such.host.invalid: "),
-        ((model, "--host", "192.0.2.1", "--port", "0"), "192.0.2.1, port 0: "),
+        ((model, "--host", "192.0.2.1", "--port", "0"), "requested address: choose another with --host"),
     ):
         code, out, err = run("serve", *arguments)
         assert (code, out, err.count("\n")) == (2, "", 1) and line in err, err

@@ -59,6 +59,16 @@ def test_an_empty_file_and_a_folder_are_refused(tmp_path: Path) -> None:
             read_audio(path)
 
 
+@pytest.mark.parametrize("name", ["sound.raw", "SOUND.RAW"])
+def test_bare_samples_and_what_is_called_so_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=f"{name}: no such audio file"):
+        read_audio(tmp_path / name)
+    soundfile.write(tmp_path / "sound.wav", np.zeros(100), 16_000)
+    (tmp_path / name).write_bytes((tmp_path / "sound.wav").read_bytes())
+    with pytest.raises(DataError, match=f"{name}: a .raw file does not say its rate and encoding: write it anew as"):
+        read_audio(tmp_path / name)
+
+
 def test_a_flac_file_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.flac"
     soundfile.write(path, np.random.default_rng(0).normal(0, 0.1, 32_000), 16_000)

@@ -109,6 +109,18 @@ def test_impossible_rates_are_refused(rate: int) -> None:
         resample(noise(10), rate, 16_000)
 
 
+@pytest.mark.parametrize("rate", [96_001, 191_999, 767_999])
+def test_rates_with_too_large_a_filter_are_refused(rate: int) -> None:
+    with pytest.raises(DataError, match=f"resampling from {rate} to 16000 Hz needs too large a filter"):
+        LinearResampler(rate, 16_000)
+
+
+@pytest.mark.parametrize("rate", [7_919, 44_100, 79_999, 88_200, 96_000, 176_400, 192_000, 352_800, 384_000, 768_000])
+@pytest.mark.parametrize("model", [8_000, 16_000])
+def test_all_rates_to_80_khz_and_the_usual_ones_above_have_a_filter(rate: int, model: int) -> None:
+    assert len(resample(noise(rate // 100), rate, model)) == ceil(rate // 100 * model / rate)
+
+
 def test_two_channels_are_refused() -> None:
     with pytest.raises(DataError, match=r"one channel .* \(2, 10\)"):
         resample(noise(20).reshape(2, 10), 8_000, 16_000)

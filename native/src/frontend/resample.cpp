@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kZeros = 6;
 constexpr int kLowestRate = 1'000, kHighestRate = 768'000;
-constexpr double kMostWeights = 20'000'000;
+constexpr double kMostWeights = 1'000'000;
 
 int checked_rate(int rate) {
   if (rate < kLowestRate || rate > kHighestRate) {

@@ -10,7 +10,7 @@ namespace sottovoce {
 // A stream: any cutting into chunks gives bit for bit the samples of one call.
 class LinearResampler {
  public:
-  LinearResampler(int from_rate, int to_rate);  // throws Error for rates outside 1 kHz to 768 kHz
+  LinearResampler(int from_rate, int to_rate);  // throws Error for rates outside 1 kHz to 768 kHz, or too large a filter
 
   // The output samples that `samples` complete; `last` flushes the stream, and the next samples start another one.
   std::vector<float> accept(std::span<const float> samples, bool last = false);

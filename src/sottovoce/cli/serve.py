@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import logging
 import os
@@ -107,7 +108,8 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.listen(128)
     except OSError as error:
         listening.close()
-        raise ConfigError(f"{host}, port {port}: {error.strerror or error}: choose another with --port") from None
+        option = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise ConfigError(f"{host}, port {port}: {error.strerror or error}: choose another with {option}") from None
     return listening
 
 

@@ -78,9 +78,11 @@ def _blocks(file: soundfile.SoundFile, path: str | Path, name: str, count: int) 
 def _named(path: str | Path, name: str) -> Iterator[None]:
     try:
         yield
-    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError) as error:
+    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError, TypeError) as error:
         if not Path(path).exists():
             raise DataError(f"{name}: no such audio file") from None
+        if isinstance(error, TypeError):  # soundfile's for a name that ends in .raw
+            raise DataError(f"{name}: a .raw file does not say its rate and encoding: write it anew as .wav") from None
         said = _one_line(error).replace(str(path), name)
         raise DataError(f"{name}: not readable as audio ({said})") from None
 

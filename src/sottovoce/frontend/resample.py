@@ -17,7 +17,7 @@ from sottovoce.errors import DataError
 
 _ZEROS = 6
 _LOWEST_RATE, _HIGHEST_RATE = 1_000, 768_000
-_MOST_WEIGHTS = 20_000_000
+_MOST_WEIGHTS = 1_000_000  # any rate to 80 kHz has fewer, and so have the usual ones above
 
 Samples = NDArray[np.float32]
 
@@ -37,7 +37,8 @@ def resample(samples: Samples, from_rate: int, to_rate: int) -> Samples:
     """``samples`` (S,) float32 at ``from_rate`` Hz, brought to ``to_rate`` Hz.
 
     Returns float32 of ``ceil(S * to_rate / from_rate)`` samples (Kaldi's GetNumOutputSamples), no delay. Raises
-    DataError on rates outside 1 kHz to 768 kHz or samples that are not one channel.
+    DataError on rates outside 1 kHz to 768 kHz, on a pair of rates whose filter would have more than a million weights
+    (an odd rate above 80 kHz), or samples that are not one channel.
     """
     return LinearResampler(from_rate, to_rate).accept(samples, last=True)
 
