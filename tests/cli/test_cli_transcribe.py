@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import runpy
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from sottovoce.cli.inspect import inspect, snr_db
+from sottovoce.cli.tensor_table import TensorRow, tensor_lines
 from sottovoce.cli.transcribe import transcribe
 from sottovoce.errors import ConfigError, DataError, FormatError, SottovoceError
 from sottovoce.ngram import Vocabulary as NgramVocabulary
@@ -126,6 +128,39 @@ def test_inspect_lists_every_tensor_and_the_totals(model: Path) -> None:
     assert report["ratio"] == pytest.approx(4 * packed.parameters / report["model_bytes"])
     table = "\n".join(run("inspect", model))
     assert "parameters. File" in table
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80, 100, 200])
+@pytest.mark.parametrize("kinds", [("lloyd-max", "lloyd-max"), ("lloyd-max", "uniform")])
+@pytest.mark.parametrize("with_snr", [False, True])
+def test_tables_have_whole_names_numbers_and_bars_at_any_width(
+    width: int, kinds: tuple[str, str], with_snr: bool
+) -> None:
+    rows = [
+        TensorRow("encoder.layers.0.weight_hh_l0", (1280, 320), (4,), kinds[0], "tensor", 204_818, 66.6, 11.5),
+        TensorRow("joiner.output.weight", (128, 160), (2, 3), kinds[1], "tensor", 102_409, 33.3, None),
+        TensorRow("encoder.mean", (80,), (32,), "float32", "", 320, 0.1, None),
+    ]
+    lines = tensor_lines(rows, width, with_snr=with_snr)
+    text = "\n".join(lines)
+    for row in rows:
+        assert row.name in text and f"{row.bytes:,}" in text
+        assert row.kind in text or row.kind == "float32"
+    assert text.count("██") >= 3 and ("SNR dB" in text) == with_snr
+    assert max(map(len, lines)) <= max(width, 44)
+    full = max(map(len, tensor_lines(rows, None, with_snr=with_snr))) <= width
+    assert (re.search(r"bits +kind", text) is not None) == full or kinds[0] != kinds[1]
+
+
+def test_inspect_is_as_wide_as_columns_say_and_through_a_pipe_as_it_comes(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    wide = run("inspect", model)
+    monkeypatch.setenv("COLUMNS", "45")
+    narrow = run("inspect", model)
+    assert "kind" in wide[0] and "█" in wide[1]
+    assert len(narrow) > 1.5 * len(wide) and all(len(line) <= 70 for line in narrow[:-1]) and "█" in "".join(narrow)
 
 
 def test_inspect_measures_against_a_reference(model: Path, tmp_path: Path) -> None:

@@ -97,6 +97,8 @@ def test_a_dropped_recording_has_the_words_of_transcribe(
     for model, found in zip(models, words, strict=True):
         card = page.locator(f'[data-model="{model.facts.name}"]')
         assert card.locator(".heard").text_content().split() == found
+        assert card.locator(".latency").text_content() == "at the speed of speech only"
+        assert card.locator(".heard").get_attribute("aria-busy") == "false"
         assert "MB" in card.locator(".bytes").text_content() and float(card.locator(".factor").text_content()) > 0
     other = page.locator('[data-model="other"]')
     assert "differ" in other.locator(".count").text_content()
@@ -125,7 +127,8 @@ def test_the_microphone_is_heard(
     monkeypatch.setattr(LiveTranscript, "accept", noted)
     page, said = opened(browser, address, width, "light")
     page.get_by_role("button", name="Speak").click()
-    playwright.expect(page.locator("#status")).to_contain_text("0:05", timeout=PATIENCE)
+    playwright.expect(page.locator("#clock")).to_have_text("0:05", timeout=PATIENCE)
+    assert page.locator("#status").text_content() == "Listening"
     keep(page, tmp_path, f"live-microphone-{width}.png")
     page.get_by_role("button", name="Stop").click()
     page.wait_for_selector("[data-state=done]", timeout=PATIENCE)
@@ -188,6 +191,44 @@ def test_what_is_refused_is_shown_and_the_page_goes_on(
         page.wait_for_selector("[data-state=listening]", timeout=PATIENCE)
     page.wait_for_selector("[data-state=done] #status.wrong", timeout=PATIENCE)  # the server ended
     page.close()
+
+
+_GONE = """() => {
+  const file = new File(['what is there'], 'gone.wav'), event = new Event('drop', {bubbles: true, cancelable: true});
+  file.slice = () => ({arrayBuffer: () => Promise.reject(new DOMException('the file has gone', 'NotFoundError'))});
+  event.dataTransfer = {files: [file]};
+  document.body.dispatchEvent(event);
+}"""
+
+
+def test_a_file_that_goes_and_one_that_is_stopped_leave_their_place(
+    browser: Any, models: list[ServedModel], recording: Path
+) -> None:
+    with served(models, Limits(connections=1)) as address:
+        page, said = opened(browser, address, 1280, "light")
+        page.evaluate(_GONE)
+        playwright.expect(page.locator("[data-state=done] #status.wrong")).to_have_text("the file has gone")
+        page.check("#paced")
+        _choose(page, recording)
+        button = page.get_by_role("button", name="Stop")
+        playwright.expect(page.locator(".latency").first).to_contain_text(" ms", timeout=PATIENCE)
+        button.click()
+        playwright.expect(page.locator("[data-state=done] #status:not(.wrong)")).to_have_text("Stopped.")
+        page.uncheck("#paced")
+        _choose(page, recording)
+        playwright.expect(page.locator("[data-state=done] #status")).to_have_text(recording.name, timeout=PATIENCE)
+        assert said == [] and page.get_by_role("button", name="Choose a recording").is_enabled()
+        page.close()
+
+
+def _choose(page: Any, recording: Path) -> None:
+    """Once the place is free: the server hears of a close a little later than the page."""
+    for _ in range(50):
+        page.set_input_files("#file", recording)
+        page.wait_for_timeout(200)
+        if "at once" not in page.locator("#status").text_content():
+            return
+    raise AssertionError("the place was never free")
 
 
 def opened(browser: Any, address: str, width: int, scheme: str) -> tuple[Any, list[str]]:

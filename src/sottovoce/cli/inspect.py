@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,30 +12,12 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.table import Table
 from safetensors import SafetensorError, safe_open
 
 from sottovoce.cli.inputs import model_file
+from sottovoce.cli.tensor_table import TensorRow, tensor_lines
 from sottovoce.errors import FormatError
 from sottovoce.packed import FileSizes, PackedMatrix, PackedModel, file_sizes, load_model
-
-_CELLS = 8  # of a bar
-_WIDE = 100  # columns from which there is room for bars beside the names
-
-
-@dataclasses.dataclass(frozen=True)
-class TensorRow:
-    """One tensor of a model. bits: of each band, in order, 32 or 16 for floats; share: of all tensors' bytes, percent;
-    snr_db: of the weights against the reference's, None without one, infinite where they are equal."""
-
-    name: str
-    shape: tuple[int, ...]
-    bits: tuple[int, ...]
-    kind: str
-    grouping: str
-    bytes: int
-    share: float
-    snr_db: float | None
 
 
 def inspect(
@@ -58,9 +41,13 @@ def inspect(
     if as_json:
         typer.echo(json.dumps(_report(packed, sizes, rows), ensure_ascii=False, indent=2))
         return
-    console = Console()
-    console.print(_table(rows, with_snr=reference is not None, bars=console.width >= _WIDE))
-    console.print(_totals(packed, sizes), highlight=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    # Through a pipe lines are as long as they come, unless COLUMNS says otherwise.
+    width = console.width if console.is_terminal or "COLUMNS" in os.environ else None
+    title, *lines = tensor_lines(rows, width, with_snr=reference is not None)
+    console.print(title, style="bold")
+    console.print("\n".join(lines))
+    console.print(_totals(packed, sizes))
 
 
 def tensor_rows(model: PackedModel, reference: dict[str, NDArray[np.float32]] | None = None) -> list[TensorRow]:
@@ -128,36 +115,6 @@ def _report(model: PackedModel, sizes: FileSizes, rows: list[TensorRow]) -> dict
         **dataclasses.asdict(sizes),
         "ratio": sizes.fp32_bytes / sizes.model_bytes,
     }
-
-
-def _table(rows: list[TensorRow], *, with_snr: bool, bars: bool) -> Table:
-    """Bits and bytes as numbers, and where there is room as bars: eight bits fill one, as the largest tensor does."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("tensor", overflow="fold")
-    drawn = [""] if bars else []
-    for name in ("shape", "bits", *drawn, "kind", "scale", "bytes", "share", *drawn, *(["SNR dB"] if with_snr else [])):
-        table.add_column(name, justify="left" if name in ("", "shape", "kind", "scale") else "right", no_wrap=True)
-    largest = max((row.share for row in rows), default=1.0) or 1.0
-    for row in rows:
-        cells = [row.name, "x".join(map(str, row.shape)), "+".join(map(str, row.bits))]
-        cells += [_bits_bar(row)] if bars else []
-        cells += [row.kind, row.grouping, f"{row.bytes:,}", f"{row.share:.1f} %"]
-        cells += [bar(row.share / largest)] if bars else []
-        if with_snr:
-            cells.append("" if row.snr_db is None else f"{row.snr_db:.1f}")
-        table.add_row(*cells)
-    return table
-
-
-def _bits_bar(row: TensorRow) -> str:
-    """The mean of the bands' bits; floats have none, for a bar would be all of the page."""
-    return bar(sum(row.bits) / len(row.bits) / _CELLS) if max(row.bits) <= _CELLS else ""
-
-
-def bar(share: float) -> str:
-    """A bar of eight cells at most, in eighths of a cell."""
-    eighths = round(min(max(share, 0.0), 1.0) * 8 * _CELLS)
-    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
 
 
 def _totals(model: PackedModel, sizes: FileSizes) -> str:

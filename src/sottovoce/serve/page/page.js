@@ -13,17 +13,20 @@ const at = (id) => document.getElementById(id);
 const cards = new Map();
 let limits = {};
 let stopSpeaking = null;
+let stopReading = null;
 
 function state(name) {
   document.body.dataset.state = name;
   const idle = name === "idle" || name === "done";
   at("speak").disabled = !(idle || name === "listening");
-  at("choose").disabled = !idle;
+  at("choose").disabled = !(idle || name === "reading");
+  at("choose").textContent = name === "reading" ? "Stop" : "Choose a recording";
   at("speak-label").textContent = name === "listening" ? "Stop" : "Speak";
 }
 
 function say(text, wrong = false) {
-  at("status").textContent = text;
+  if (at("status").textContent !== text) at("status").textContent = text; // which screen readers read out
+  at("clock").textContent = "";
   at("status").classList.toggle("wrong", wrong);
 }
 
@@ -35,6 +38,7 @@ class Card {
     this.root.dataset.model = facts.name;
     this.find(".key").classList.add(`s${index % 8}`);
     this.find("h2").textContent = facts.name;
+    this.find(".heard").setAttribute("aria-label", `what ${facts.name} hears`);
     this.find(".bits").textContent = facts.bits === 32 ? "float32" : `${Number(facts.bits.toFixed(2))} bits`;
     const smaller = facts.fp32_bytes / facts.model_bytes;
     const small = document.createElement("small");
@@ -44,19 +48,23 @@ class Card {
     this.clear();
   }
 
-  clear() {
+  clear(paced = true) {
     this.finals = [];
     this.latencies = [];
     this.open = null;
     this.done = false;
     this.find(".heard").replaceChildren();
-    this.find(".latency").textContent = this.find(".factor").textContent = "–";
+    this.find(".heard").ariaBusy = "false";
+    this.find(".factor").textContent = "–";
+    this.find(".latency").textContent = paced ? "–" : "at the speed of speech only";
+    this.find(".latency").classList.toggle("none", !paced);
     this.find(".count").textContent = "";
   }
 
   hear(message) {
     this.measure(message);
     const box = this.find(".heard");
+    box.ariaBusy = String(!message.final); // screen readers wait for the whole segment
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
     if (!this.open && message.text) box.append(this.open = document.createElement("p"));
     if (this.open) {
@@ -81,6 +89,7 @@ class Card {
   finish(message) {
     this.measure(message);
     this.done = true;
+    this.find(".heard").ariaBusy = "false";
     if (this.finals.length) return;
     const none = document.createElement("p");
     none.className = "none";
@@ -129,7 +138,7 @@ const pause = (time) => new Promise((done) => setTimeout(done, time));
 
 // A socket that has said what it is for; ``ended`` is fulfilled when the server has closed it.
 async function connect(start) {
-  for (const card of cards.values()) card.clear();
+  for (const card of cards.values()) card.clear(start.type === "samples" || start.paced);
   at("marks").hidden = true;
   const url = new URL("live", location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -163,13 +172,20 @@ async function finish(socket, said) {
 }
 
 async function recording(file) {
+  let socket = null;
+  let stopped = false;
+  stopReading = () => {
+    stopped = true;
+    socket?.close();
+  };
   state("reading");
   try {
     if (!file.size) throw new Error(`${file.name} is empty`);
     if (file.size > limits.file_bytes) throw new Error(`a recording has at most ${megabytes(limits.file_bytes)}`);
-    const socket = await connect({ type: "file", name: file.name.slice(-255) || "recording", bytes: file.size, paced: at("paced").checked });
+    socket = await connect({ type: "file", name: file.name.slice(-255) || "recording", bytes: file.size, paced: at("paced").checked });
     say(`${file.name}, ${megabytes(file.size)} …`);
     const slice = Math.min(SLICE, limits.message_bytes);
+    if (stopped) socket.close();
     for (let from = 0; from < file.size && socket.readyState === WebSocket.OPEN; from += slice) {
       socket.send(await file.slice(from, from + slice).arrayBuffer());
       while (socket.bufferedAmount > SENT_AHEAD && socket.readyState === WebSocket.OPEN) await pause(20);
@@ -177,7 +193,10 @@ async function recording(file) {
     if (socket.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "end" }));
     await finish(socket, file.name);
   } catch (error) {
-    fail(error);
+    socket?.close();
+    fail(stopped ? "Stopped." : error.message, !stopped);
+  } finally {
+    stopReading = null;
   }
 }
 
@@ -186,6 +205,7 @@ async function microphone() {
   say("Waiting for the microphone …");
   let media = null;
   let context = null;
+  let socket = null;
   try {
     if (!navigator.mediaDevices) throw new Error("browsers give a microphone to pages on localhost and over https only");
     media = await navigator.mediaDevices.getUserMedia({ audio: { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false } });
@@ -193,13 +213,15 @@ async function microphone() {
     await context.audioWorklet.addModule("microphone.js");
     const source = context.createMediaStreamSource(media);
     const node = new AudioWorkletNode(context, "microphone", { numberOfOutputs: 0, channelCount: 1, channelCountMode: "explicit" });
-    const socket = await connect({ type: "samples", rate: context.sampleRate, encoding: "float32" });
+    socket = await connect({ type: "samples", rate: context.sampleRate, encoding: "float32" });
     await listen(socket, source, node);
     state("finishing");
     release(media, context);
     await finish(socket, "That was all.");
   } catch (error) {
-    fail(error);
+    socket?.close();
+    const denied = error.name === "NotAllowedError" || error.name === "NotFoundError";
+    fail(denied ? `No microphone: ${error.message}` : error.message);
   } finally {
     stopSpeaking = null;
     release(media, context);
@@ -217,7 +239,8 @@ async function listen(socket, source, node) {
       lagging ||= socket.bufferedAmount > LAGGING;
       if (!lagging) socket.send(data);
       at("level").style.transform = `scaleX(${Math.min(1, 1.6 * Math.sqrt(peak(new Float32Array(data))))})`;
-      say(lagging ? "Stopped: this machine does not keep up." : `Listening, ${clock(performance.now() - begin)}`, lagging);
+      say(lagging ? "Stopped: this machine does not keep up." : "Listening", lagging);
+      if (!lagging) at("clock").textContent = clock(performance.now() - begin);
       if (lagging) stopSpeaking();
     };
     stopSpeaking = () => {
@@ -239,18 +262,18 @@ function release(media, context) {
   if (context && context.state !== "closed") context.close();
 }
 
-function fail(error) {
-  const denied = error.name === "NotAllowedError" || error.name === "NotFoundError";
-  say(denied ? `No microphone: ${error.message}` : error.message, true);
+function fail(line, wrong = true) {
+  for (const card of cards.values()) card.find(".heard").ariaBusy = "false";
+  say(line, wrong);
   state("done");
 }
 
 const peak = (samples) => samples.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 const clock = (time) => `${Math.floor(time / 60000)}:${String(Math.floor(time / 1000) % 60).padStart(2, "0")}`;
-const idle = () => !at("choose").disabled;
+const idle = () => document.body.dataset.state === "idle" || document.body.dataset.state === "done";
 
 at("speak").addEventListener("click", () => (stopSpeaking ? stopSpeaking() : microphone()));
-at("choose").addEventListener("click", () => at("file").click());
+at("choose").addEventListener("click", () => (stopReading ? stopReading() : at("file").click()));
 at("file").addEventListener("change", () => {
   const [file] = at("file").files;
   at("file").value = "";
