@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
+import re
+import runpy
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from rich.console import Console
+from rich.text import Text
 
 from sottovoce.cli.progress import FIRST_LINE, NEXT_LINE, PlainLines, progress_bar
 from sottovoce.progress import rate, span
+
+Run = Callable[..., tuple[int, str, str]]
+tiny = runpy.run_path(str(Path(__file__).parents[1] / "runtime" / "tiny_rnnt.py"))
 
 
 def lines_of(what: str, told: list[tuple[float, int, int]]) -> list[str]:
@@ -84,6 +96,70 @@ def test_a_terminal_gets_a_bar_with_a_rate() -> None:
     assert "dev" in out.getvalue() and "4/4" in out.getvalue() and " a second" in out.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_numbers_are_whole_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sottovoce.cli.progress.rate", lambda speed: "210 a minute")
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=width, _environ={"TERM": "xterm"})
+    with progress_bar(console, "utterances") as update:
+        for done in range(0, 5000, 1000):
+            update(done, 4000)
+    shown = Text.from_ansi(out.getvalue()).plain
+    assert re.search(r"utterances .* 4000/4000 210 a minute .*left 0:00:00 *\n", shown)
+
+
+def test_output_beside_a_bar_stays_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    for console in (
+        Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "xterm"}), Console(file=io.StringIO())
+    ):  # fmt: skip
+        with progress_bar(console, "files") as bar:
+            bar(1, 2)
+            bar.echo("a.wav\tone [b]two[/b]")
+            sys.stdout.write("and more\n")
+        assert capsys.readouterr().out == "a.wav\tone [b]two[/b]\nand more\n"
+
+
+def test_output_beside_a_bar_on_its_terminal_is_above_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = io.StringIO()
+    monkeypatch.setattr("sys.stdout", out)
+    monkeypatch.setattr(out, "isatty", lambda: True, raising=False)
+    console = Console(file=out, force_terminal=True, width=60, _environ={"TERM": "xterm"})
+    with progress_bar(console, "files") as bar:
+        bar.echo("a.wav [b]two[/b] " + 60 * "x")
+    assert "a.wav [b]two[/b] " + 60 * "x" + "\n" in out.getvalue()
+
+
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines() -> None:
     with progress_bar(Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "dumb"}), "dev") as update:
         assert isinstance(update, PlainLines)
+
+
+def test_long_commands_tell_how_far_they_are_and_print_what_they_did(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, sound, text = tmp_path / "model.safetensors", tmp_path / "sound", tmp_path / "text"
+    tiny["speaking_model"]().save(model)
+    sound.mkdir()
+    for name in ("a.wav", "b.wav"):
+        soundfile.write(sound / name, np.random.default_rng(0).normal(0, 0.1, 48_000), 16_000)
+    (sound / "c.wav").write_text("no sound")
+    text.write_text("one two three\ntwo three four\n")
+    for name in ("first", "second"):
+        (tmp_path / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"id": id, "reference": "one two", "text": "one"}) + "\n" for id in "abcd")
+        )
+    commands: list[tuple[tuple[object, ...], str]] = [
+        (("transcribe", model, sound), r"seconds of sound: [1-6] of 6"),
+        (
+            ("ngram", "train", text, "--order", 2, "--out", tmp_path / "lm.arpa"),
+            "orders, counted and .*: 1 of 4",
+        ),
+        (("compare", tmp_path / "first.jsonl", tmp_path / "second.jsonl"), "bootstraps: 1 of 3"),
+    ]
+    for command, line in commands:
+        code, out, err = run(*command)
+        assert not re.search(line, err)
+        with monkeypatch.context() as patch:
+            patch.setattr("sottovoce.cli.progress.FIRST_LINE", 0.0)
+            assert (code, out) == run(*command)[:2] != (code, "")
+            assert re.search(f"^{line}", run(*command)[2], re.MULTILINE)

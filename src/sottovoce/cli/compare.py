@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sottovoce.cli.progress import progress_bar
 from sottovoce.decoding.text import NORMALIZATIONS
 from sottovoce.decoding.text_files import read_table
 from sottovoce.errors import ConfigError, DataError
@@ -65,9 +66,9 @@ def compare(
     texts = {name: _texts(name, found, references, missing_as_deletions) for name, found in read.items()}
     references, texts = rules.apply_to(references), {name: rules.apply_to(found) for name, found in texts.items()}
     by_speaker, by_recording = (_speakers(speakers, references), None) if speakers else clusters_of(known)
-    found = compare_systems(
-        references, texts, margin=margin / 100, speakers=by_speaker, recordings=by_recording, seed=seed
-    )
+    options: dict[str, Any] = {"speakers": by_speaker, "recordings": by_recording, "seed": seed}
+    with progress_bar(Console(stderr=True), "bootstraps") as update:
+        found = compare_systems(references, texts, margin=margin / 100, progress=update, **options)
     control, *others = texts
     changed = {name: count_changes(references, texts[control], texts[name]) for name in others}
     if as_json:

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from sottovoce.cli.progress import progress_bar
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation import perplexity_interval, segment_losses
 from sottovoce.evaluation.perplexity import perplexity
@@ -67,7 +68,8 @@ def train(
     sentences = read_text(text)
     given = frequent_words(sentences, min_count) if vocabulary is None else read_word_list(vocabulary)
     words = Vocabulary.of(given)
-    model, discounts = train_kneser_ney(words.encode(sentences), words, order, cutoffs)
+    with progress_bar(Console(stderr=True), "orders, counted and estimated") as update:
+        model, discounts = train_kneser_ney(words.encode(sentences), words, order, cutoffs, update)
     save_ngram(out, model)
     for k, (count, discount) in enumerate(zip(model.counts, discounts, strict=False), start=1):
         values = ", ".join(f"{value:.3f}" for value in discount.values)

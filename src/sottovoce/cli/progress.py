@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+import typer
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -23,29 +25,47 @@ from rich.text import Text
 
 from sottovoce.progress import rate, span
 
+_WIDE = 100  # columns that all of a bar needs
 FIRST_LINE, NEXT_LINE = 10.0, 30.0  # seconds: short steps say nothing, long ones not too much
 
 
 @contextmanager
-def progress_bar(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+def progress_bar(console: Console, what: str) -> Iterator[Bar | PlainLines]:
     """Gives ``update(done, total)``: a bar with rate and time left on a terminal; elsewhere plain lines, the first
-    after ten seconds and one every half minute. A terminal that cannot move its cursor gets lines, too."""
+    after ten seconds and one every half minute. A terminal that cannot move its cursor gets lines, too. Its ``echo``
+    writes a line of the command's output meanwhile."""
     if not console.is_interactive:
         yield PlainLines(console, what)
         return
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        RateColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    # What is printed meanwhile goes above the bar, but never from a pipe to the bar's terminal.
+    redirect = sys.stdout.isatty()
+    with Progress(*_columns(console.width), console=console, transient=True, redirect_stdout=redirect) as progress:
+        yield Bar(progress, what)
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """The numbers, whole at 60 columns, too, and as much of a bar as there is room for."""
+    elapsed = [TimeElapsedColumn()] if width >= _WIDE else []
+    bar = BarColumn(40 if width >= _WIDE else 4)
+    numbers = [MofNCompleteColumn(), RateColumn(), *elapsed, TextColumn("left"), TimeRemainingColumn()]
+    return [SpinnerColumn(), TextColumn("{task.description}"), bar, *numbers]
+
+
+class Bar:
+    """One task of a bar on a terminal."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        self._progress, self._task = progress, progress.add_task(what, total=None)
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress.update(self._task, completed=done, total=total)
+
+    def echo(self, line: str) -> None:
+        """Above the bar where both are on a terminal."""
+        if sys.stdout.isatty():
+            self._progress.console.out(line, highlight=False)
+        else:
+            typer.echo(line)
 
 
 class RateColumn(ProgressColumn):
@@ -79,6 +99,9 @@ class PlainLines:
         left = f", {span((total - done) / speed)} left" if speed and done < total else ""
         line = f"{self._what}: {done:,} of {total:,}{f', {rate(speed)}' if speed else ''}{left}"
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def echo(self, line: str) -> None:
+        typer.echo(line)
 
     def _see(self, now: float, done: int, total: int) -> None:
         if total != self._total or (self._seen and done < self._seen[-1][1]):

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
 from sottovoce.cli.inputs import model_file
 from sottovoce.cli.live import at_the_speed_of_sound, live_results, microphone, pieces, show
+from sottovoce.cli.progress import progress_bar
 from sottovoce.decoding.endpoint import DEFAULT_RULES, EndpointRule
 from sottovoce.errors import ConfigError, DataError
-from sottovoce.frontend.audio import read_audio
+from sottovoce.frontend.audio import audio_seconds, read_audio
+from sottovoce.progress import Progress
 from sottovoce.runtime import EndpointRules, Recognizer, Result, Stream
 from sottovoce.runtime.rules import Arithmetic
 
@@ -172,11 +175,21 @@ def _stream_file(recognizer: Recognizer, path: Path, realtime: bool, as_json: bo
 def _transcribe_files(
     recognizer: Recognizer, files: list[Path], nbest: int, as_json: bool, refused: list[DataError]
 ) -> None:
-    for batch in _batches(recognizer, files, refused):
-        recognizer.decode_streams([stream for _, stream in batch])
-        for path, stream in batch:
-            for line in _lines(path, recognizer.get_nbest(stream)[:nbest], nbest, as_json):
-                typer.echo(line)
+    lengths = {path: audio_seconds(path) for path in files}
+    done, total = 0.0, sum(lengths.values())
+    with progress_bar(Console(stderr=True), "seconds of sound") as bar:
+        for batch in _batches(recognizer, files, refused):
+            now = sum(lengths[path] for path, _ in batch)
+            recognizer.decode_streams([stream for _, stream in batch], _part(bar, done, now, total))
+            done += now
+            for path, stream in batch:
+                for line in _lines(path, recognizer.get_nbest(stream)[:nbest], nbest, as_json):
+                    bar.echo(line)
+
+
+def _part(progress: Progress, before: float, now: float, total: float) -> Progress:
+    """Of ``now`` seconds after ``before`` others of ``total``, told in frames."""
+    return lambda done, frames: progress(round(before + now * done / frames), round(total))
 
 
 def _batches(

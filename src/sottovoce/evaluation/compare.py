@@ -11,6 +11,7 @@ from sottovoce.evaluation.mapsswe import Mapsswe, mapsswe
 from sottovoce.evaluation.mcnemar import McNemar, mcnemar_test
 from sottovoce.evaluation.noninferiority import Verdict, holm, verdict
 from sottovoce.evaluation.wer import ScoredUtterance, WordErrors, score, total
+from sottovoce.progress import Progress
 
 Texts = Mapping[str, str]
 
@@ -54,22 +55,25 @@ def compare_systems(
     speakers: Texts | None = None,
     recordings: Texts | None = None,
     seed: int = 0,
+    progress: Progress = lambda done, total: None,
 ) -> Comparison:
     """Compare each system with the first; all map utterance to text, as it is to be scored.
 
     ``margin``: of non-inferiority, a fraction of the control's errors. Intervals are by a bootstrap over speakers, or
-    recordings, as ``cluster_ids`` takes them. Raises DataError naming the system and an utterance that it lacks or has
-    too many, and for fewer than two systems or utterances.
+    recordings, as ``cluster_ids`` takes them. ``progress`` is told how many bootstraps of how many are done.
+
+    Raises DataError naming the system and an utterance that it lacks or has too many, and for fewer than two systems or
+    utterances.
     """
     if len(systems) < 2:
         raise DataError(f"compare: expected at least two systems, found {len(systems)}")
     scored = {name: _scored(name, references, texts) for name, texts in systems.items()}
     control, *others = systems
-    figures = tuple(
-        SystemErrors(name, total(found), wer_interval(found, speakers, recordings, seed=seed))
-        for name, found in scored.items()
-    )
-    differences = []
+    figures, differences = list[SystemErrors](), list[Difference]()
+    steps = len(scored) + len(others)
+    for name, found in scored.items():
+        figures.append(SystemErrors(name, total(found), wer_interval(found, speakers, recordings, seed=seed)))
+        progress(len(figures), steps)
     for name in others:
         pair, texts = (scored[control], scored[name]), (systems[name], systems[control])
         relative = relative_wer_difference([pair[0]], [pair[1]], speakers, recordings, seed=seed)
@@ -84,7 +88,8 @@ def compare_systems(
                 verdict=verdict(relative, margin),
             )
         )
-    return Comparison(figures, _corrected(differences))
+        progress(len(figures) + len(differences), steps)
+    return Comparison(tuple(figures), _corrected(differences))
 
 
 def _scored(name: str, references: Texts, texts: Texts) -> list[ScoredUtterance]:

@@ -55,6 +55,15 @@ def open_audio(path: str | Path, *, name: str = "", seconds: float | None = None
         yield AudioFile(rate, file.frames, _blocks(file, path, name, count))
 
 
+def audio_seconds(path: str | Path) -> float:
+    """How long a file says that it is; 0 where it cannot be read."""
+    try:
+        with open_audio(path) as file:
+            return file.samples / file.rate
+    except DataError:
+        return 0.0
+
+
 def _blocks(file: soundfile.SoundFile, path: str | Path, name: str, count: int) -> Iterator[Samples]:
     promised, found = file.frames, 0
     while True:

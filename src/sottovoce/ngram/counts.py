@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +26,17 @@ class NgramCounts:
     adjusted: Ids
 
 
-def count_ngrams(sentences: Sentences, vocabulary: int, bos: int, eos: int, order: int) -> list[NgramCounts]:
+def count_ngrams(
+    sentences: Sentences,
+    vocabulary: int,
+    bos: int,
+    eos: int,
+    order: int,
+    counted: Callable[[int], None] = lambda order: None,
+) -> list[NgramCounts]:
     """Counts of orders 1 to ``order`` in ``<s> words </s>``; one ``<s>`` a sentence, itself never counted as a word.
 
-    The unigrams are all of the vocabulary, seen or not.
+    The unigrams are all of the vocabulary, seen or not. ``counted`` is told each order once it is.
     """
     stream, place = sentences.marked(bos, eos)
     found: list[NgramCounts] = []
@@ -52,6 +60,7 @@ def count_ngrams(sentences: Sentences, vocabulary: int, bos: int, eos: int, orde
             found[-1] = _continued(found[-1], starts[-2], counts.suffix)
         found.append(counts)
         ending = numbers
+        counted(k)
     return found
 
 

@@ -19,6 +19,7 @@ from sottovoce.ngram.counts import NgramCounts, count_ngrams
 from sottovoce.ngram.model import Floats, NgramModel
 from sottovoce.ngram.sentences import Flags, Ids, Sentences
 from sottovoce.ngram.vocabulary import Vocabulary
+from sottovoce.progress import Progress
 
 FALLBACK = (0.5, 1.0, 1.5)  # lmplz's --discount_fallback
 
@@ -35,13 +36,18 @@ class Discounts:
 
 
 def train_kneser_ney(
-    sentences: Sentences, vocabulary: Vocabulary, order: int = 4, cutoffs: Sequence[int] = ()
+    sentences: Sentences,
+    vocabulary: Vocabulary,
+    order: int = 4,
+    cutoffs: Sequence[int] = (),
+    progress: Progress = lambda done, total: None,
 ) -> tuple[NgramModel, tuple[Discounts, ...]]:
     """The model of a text, and the discounts of each order.
 
     ``cutoffs`` are those of ``lmplz --prune``, for each order and the last for all above it: n-grams that occur no more
     often are left out, and their probability goes to the back-off. The first is 0, as the vocabulary is given, and they
-    never fall. Raises ConfigError for an order below 1 or other cut-offs, DataError for a text without words.
+    never fall. ``progress`` is told how many orders are counted, and then estimated, of twice all. Raises ConfigError
+    for an order below 1 or other cut-offs, DataError for a text without words.
     """
     if order < 1:
         raise ConfigError(f"n-gram model: expected an order of at least 1, found {order}")
@@ -49,9 +55,11 @@ def train_kneser_ney(
     sentences.check(len(vocabulary), (vocabulary.bos, vocabulary.eos))
     if not len(sentences.lengths):
         raise DataError("n-gram model: expected sentences to count, found none")
-    counts = count_ngrams(sentences, len(vocabulary), vocabulary.bos, vocabulary.eos, order)
+    counts = count_ngrams(
+        sentences, len(vocabulary), vocabulary.bos, vocabulary.eos, order, lambda k: progress(k, 2 * order)
+    )
     discounts = tuple(estimate_discounts(level.adjusted) for level in counts)
-    return _assemble(vocabulary, counts, discounts, limits), discounts
+    return _assemble(vocabulary, counts, discounts, limits, progress), discounts
 
 
 def estimate_discounts(adjusted: Ids) -> Discounts:
@@ -75,7 +83,11 @@ def _limits(cutoffs: Sequence[int], order: int) -> list[int]:
 
 
 def _assemble(
-    vocabulary: Vocabulary, counts: list[NgramCounts], discounts: Sequence[Discounts], limits: Sequence[int]
+    vocabulary: Vocabulary,
+    counts: list[NgramCounts],
+    discounts: Sequence[Discounts],
+    limits: Sequence[int],
+    progress: Progress,
 ) -> NgramModel:
     size, bos = len(vocabulary), vocabulary.bos
     lower = np.full(1, 1.0 / (size - 1))  # the uniform distribution, as the one 0-gram
@@ -94,6 +106,7 @@ def _assemble(
         states = np.where(kept, first + np.cumsum(kept) - 1, -1)
         first += int(kept.sum())
         lower = prob
+        progress(len(counts) + len(keys), 2 * len(counts))
     # Orders of which no n-gram is left, as in a text of short sentences, are not part of the model.
     while len(keys) > 1 and not len(keys[-1]):
         del keys[-1], probs[-1], backoffs[-1]

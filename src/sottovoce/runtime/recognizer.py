@@ -141,8 +141,9 @@ class Recognizer:
         """Decode all that is pending: give sound in short pieces where endpoints are to be seen between them."""
         self.decode_streams([stream])
 
-    def decode_streams(self, streams: Sequence[Stream]) -> None:
-        """Decode all that is pending in each of the streams, all different, in batches.
+    def decode_streams(self, streams: Sequence[Stream], progress: Progress | None = None) -> None:
+        """Decode all that is pending in each of the streams, all different, in batches; ``progress`` is told how many
+        feature frames of how many are decoded.
 
         Raises DataError where a stream is given twice, or is of another recognizer.
         """
@@ -150,9 +151,13 @@ class Recognizer:
             raise DataError("streams: one is given twice")
         if any(stream.recognizer is not self for stream in streams):
             raise DataError("streams: one was created by another recognizer")
+        done, total = 0, sum(stream.pending for stream in streams)
         while groups := _alike([stream for stream in streams if stream.pending]):
             for count, group in groups:
                 self._decode_group(group, count)
+                done += count * len(group)
+                if progress is not None:
+                    progress(done, total)
 
     def _decode_group(self, group: list[Stream], count: int) -> None:
         features = np.stack([stream.take(count) for stream in group])

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,11 +23,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from sottovoce.errors import ConfigError
-from sottovoce.progress import span
+from sottovoce.progress import rate, span
 from sottovoce.training.config import PhaseConfig, TrainingConfig
 from sottovoce.training.run import write_file
 from sottovoce.training.task_module import PhaseData, TaskModule
 
+_LINE_SECONDS = 60.0  # between lines in a long epoch
 _LOSS_CHECK = 50  # batches between looks at the loss of an accelerator, for each waits for it
 
 
@@ -204,26 +205,44 @@ class EpochBar(RichProgressBar):
 
 
 class EpochLines(pl.Callback):
-    """In the bar's place where there is no terminal: one plain line an epoch."""
+    """In the bar's place where there is no terminal: a plain line an epoch, and one a minute in an epoch that takes
+    longer."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs = epochs
+    def __init__(self, epochs: int, clock: Callable[[], float] = time.perf_counter) -> None:
+        self.epochs, self._clock = epochs, clock
         self._begin: float | None = None
         self._first = 0
+        self._seen = (0.0, 0)  # when, and after how many steps, the latest line or epoch was
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seen = (self._clock(), trainer.global_step)
         if self._begin is None:
-            self._begin, self._first = time.perf_counter(), trainer.current_epoch
+            self._begin, self._first = self._seen[0], trainer.current_epoch
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        (since, before), now, step = self._seen, self._clock(), trainer.global_step
+        if now - since < _LINE_SECONDS or step == before or not trainer.is_global_zero:
+            return
+        self._seen = (now, step)
+        speed = (step - before) / (now - since)
+        left = f", {span((trainer.max_steps - step) / speed)} left" if step < trainer.max_steps else ""
+        told = f"step {step:,} of {trainer.max_steps:,}, {rate(speed)}{left}"
+        _print(f"epoch {trainer.current_epoch + 1} of {self.epochs}: {told}")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.is_global_zero or self._begin is None:
             return
         done = trainer.current_epoch + 1
-        each = (time.perf_counter() - self._begin) / (done - self._first)
+        each = (self._clock() - self._begin) / (done - self._first)
         found = ", ".join(f"{name} {value:.4g}" for name, value in sorted(_figures(trainer).items()))
         left = f", {span((self.epochs - done) * each)} left" if done < self.epochs else ""
-        line = f"epoch {done} of {self.epochs}: {found}; {span(each)} each{left}"
-        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+        _print(f"epoch {done} of {self.epochs}: {found}; {span(each)} each{left}")
+
+
+def _print(line: str) -> None:
+    Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 class MetricsFile(pl.Callback):
