@@ -88,13 +88,44 @@ def bench(path: Path, *, num_threads: int = 1, frames: int = 500) -> Bench:
     A frame's work depends on its values only through the tokens that it emits. Raises FormatError for a file that
     cannot run, ConfigError for options that cannot be used.
     """
+    return bench_in_turns([path], num_threads=num_threads, frames=frames)[0]
+
+
+def bench_in_turns(
+    paths: Sequence[Path],
+    *,
+    num_threads: int = 1,
+    frames: int = 500,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Bench]:
+    """``bench`` of several models that take turns of a few frames, so that a slow minute of the machine falls on all.
+
+    ``progress`` is told of models measured and how many there are. Raises as ``bench`` does.
+    """
     _check_frames(frames)
     check_threads(num_threads)
-    model, cold = load_model(path), cold_start(path, num_threads=num_threads)
-    network = make_network(model, num_threads=num_threads)
-    run = _stepper(network)
-    run(_WARM_UP)
-    timed = run(frames)
+    models = [load_model(path) for path in paths]
+    networks = [make_network(model, num_threads=num_threads) for model in models]
+    timed = _in_turns([_stepper(network) for network in networks], frames)
+    found = []
+    for k, (path, model, network, times) in enumerate(zip(paths, models, networks, timed, strict=True)):
+        found.append(_figures(path, model, network, times, num_threads))
+        progress(k + 1, len(paths))
+    return found
+
+
+def _in_turns(runs: Sequence[Callable[[int], _Timed]], frames: int) -> list[_Timed]:
+    """So many frames of each, in rounds."""
+    for run in runs:
+        run(_WARM_UP)
+    counts = [min(_ROUND, frames - start) for start in range(0, frames, _ROUND)]
+    rounds = [[run(count) for run in runs] for count in counts]
+    return [_Timed([s for t in of for s in t.seconds], sum(t.tokens for t in of)) for of in zip(*rounds, strict=True)]
+
+
+def _figures(path: Path, model: PackedModel, network: Network, timed: _Timed, num_threads: int) -> Bench:
+    cold = cold_start(path, num_threads=num_threads)
+    frames = len(timed.seconds)
     latency = Latency.of(timed.seconds)
     kernel, why = _kernel(network)
     streamed = _streamed_bytes(network, timed.tokens / frames)
@@ -128,12 +159,7 @@ def bench_paths(path: Path, *, num_threads: int = 1, frames: int = 200) -> list[
     model, choice = load_model(path), choose_kernel()
     used = _kernel(make_network(model, num_threads=num_threads))[0]
     runs = {name: _stepper(network) for name, network in _networks(model, choice, num_threads).items()}
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for run in runs.values():
-        run(_WARM_UP)
-    for _ in range(-(-frames // _ROUND)):
-        for name, run in runs.items():
-            seconds[name] += run(_ROUND).seconds
+    seconds = {name: timed.seconds for name, timed in zip(runs, _in_turns(list(runs.values()), frames), strict=True)}
     known_names = [known.name for known in choice.paths] + [NUMPY]
     return [PathSpeed(n, n == used, Latency.of(seconds[n]) if n in seconds else None) for n in known_names]
 
