@@ -88,6 +88,8 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
         (("train", "{recipe}", "--data", "{damaged}", "--out", "{tmp}/x"), "train.jsonl.gz: expected a manifest"),
         (("evaluate", "{empty}", "--data", "{damaged}"), "empty.yaml"),
         (("demo", "--out", "{empty}"), "empty.yaml: expected a folder"),
+        (("report", "{empty}"), "empty.yaml: expected a run folder, found a file"),
+        (("report", "{tmp}", "--out", "{tmp}"), "expected a file, found a folder"),
         (("compress", "{tmp}", "--out", "{tmp}/y"), "expected a run folder made by 'sottovoce train'"),
         (("evaluate", "{empty}", "--data", "{tones}"), "empty.yaml"),
         (("evaluate", "none.safetensors", "--data", "{tones}"), "none.safetensors"),

@@ -35,6 +35,26 @@ _DRAWN = """() => [...document.querySelectorAll('svg')].filter(e => !e.closest('
   const marks = [...e.querySelectorAll('path, rect, circle, line')].map(m => m.getBoundingClientRect());
   return [e.getAttribute('aria-label'), box.width, box.height, marks.filter(m => m.width + m.height > 0).length];
 })"""
+_FAINT = """() => {
+  const context = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
+  const light = color => {
+    context.clearRect(0, 0, 1, 1); context.fillStyle = color; context.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map(v => v / 255)
+      .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  const paper = light(getComputedStyle(document.body).backgroundColor);
+  const ratio = (a, b) => Math.max(a, b) / Math.min(a, b);
+  const cells = [...document.querySelectorAll('.heat td[style]')].map(e => getComputedStyle(e))
+    .map(style => ratio(light(style.color), light(style.backgroundColor)));
+  const series = [...Array(8).keys()].map(k => {
+    const key = document.createElement('span'); key.className = `s${k}`; document.body.append(key);
+    const found = ratio(light(getComputedStyle(key).color), paper); key.remove(); return found;
+  });
+  return [...cells, ...series].filter(v => v < 4.5);
+}"""  # contrasts of text with its ground that are too low to read
+_SIDEWAYS = """() => [...document.querySelectorAll('.utterance .scroll')]
+  .filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)"""
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +89,7 @@ def test_every_section_and_plot_is_drawn(
     for label, wide, high, marks in drawn:
         assert wide > 50 and high > 10 and marks > 2, label
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(_FAINT) == [] and page.evaluate(_SIDEWAYS) == []
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, paper[4:-1].split(","))) > 380) == (scheme == "light")
     page.close()
@@ -91,7 +112,16 @@ def test_paper_has_no_players_and_nothing_beyond_its_edge(browser: Any, page_fil
     page.emulate_media(media="print")
     keep(page, tmp_path, "report-print.png")
     assert not page.locator("audio").first.is_visible() and page.locator("#systems table").is_visible()
+    assert page.locator("#provenance .facts").first.bounding_box()["height"] > 50
     assert page.evaluate("document.documentElement.scrollWidth") <= A4 and said == []
+    page.close()
+
+
+def test_dark_paper_is_white_with_dark_ink(browser: Any, page_file: Path) -> None:
+    page, _ = opened(browser, page_file, A4, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    ink = page.evaluate("getComputedStyle(document.body).color")
+    assert sum(map(int, ink[4:-1].split(","))) < 200
     page.close()
 
 

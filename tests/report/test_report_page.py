@@ -18,9 +18,10 @@ from sottovoce.evaluation.hypotheses import write_hypotheses
 from sottovoce.evaluation.results import System, result_rows
 from sottovoce.packed import file_sizes
 from sottovoce.report import report, write_report
-from sottovoce.report.runs import open_runs
+from sottovoce.report.opening import open_runs
 from sottovoce.report.systems import measured
 
+ROW = r'<span class="named"><span class="key s\d"></span><span[^>]*>([\w-]+)<'
 SECTIONS = ("systems", "size", "bits", "weights", "training", "sensitivity", "errors", "provenance")
 
 
@@ -58,8 +59,8 @@ def section(page: str, key: str) -> str:
 def test_complete_runs_fill_every_section(make_run: MakeRun) -> None:
     page = made(make_run("fp32", 32), make_run("small", 4), make_run("smaller", 2, wrong=20))
     assert all("absent" not in section(page, key) for key in SECTIONS)
-    headline = re.search(r"<h1>(.*?)</h1>", page)
-    assert headline and headline[1].startswith("small is ") and "non-inferior at a margin of 2 %" in headline[1]
+    headline = re.search(r'<h1 class="headline">(.*?)</h1>', page)
+    assert headline and headline[1].startswith("small is ") and "non-inferior at a margin of 2\u00a0%" in headline[1]
     assert page.count("<audio") == 10 and 'class="substituted"' in section(page, "errors")
     assert section(page, "bits").count("<svg") == 2 and section(page, "weights").count("<svg") == 20
     assert section(page, "sensitivity").count("chosen") == 6 and "data hash" in section(page, "provenance")
@@ -85,7 +86,7 @@ def test_what_was_measured_of_an_earlier_file_or_of_none_is_no_measure(make_run:
     (unfinished / "model.safetensors").unlink()
     page = made(make_run("fp32", 32), older, unfinished, language_model)
     systems = section(page, "systems")
-    assert re.findall(r'scope="row"><span class="key s\d"></span>([\w-]+)<', systems) == ["fp32"]
+    assert re.findall(ROW, systems) == ["fp32"]
     assert all(f">{name}: " in systems for name in ("q4", "q2", "lm")) and systems.count("sottovoce evaluate") == 2
     os.utime(older / "test.jsonl", ns=(at, at + 10**12))
     assert "latency of q4" in section(made(older), "systems")  # bench.json is as old as it was
@@ -191,7 +192,7 @@ def test_a_folder_of_runs_leaves_out_the_one_that_others_began_from(make_run: Ma
     make_run("all/arms/q4", 4, base=name)
     make_run("all/arms/q10", 4, base=name)
     page = made(tmp_path / "all")
-    assert re.findall(r'scope="row"><span class="key s\d"></span>(\w+)<', page) == ["fp32", "q4", "q10"]
+    assert re.findall(ROW, page) == ["fp32", "q4", "q10"]
     assert "<summary>base</summary>" in section(page, "provenance")
 
 
@@ -208,7 +209,9 @@ def test_runs_of_both_kinds_and_of_other_texts_stand_in_tables_of_their_own(make
     other = make_run("other", 4)
     write_hypotheses(other / "test.jsonl", hypotheses(3, utterances=12))
     page = made(make_run("fp32", 32), other, write_language_model(tmp_path / "lm", 32, 0.0))
-    assert section(page, "systems").count("<table") == 3 and page.count("<h1>") == 3
+    assert section(page, "systems").count("<table") == 3 and page.count('class="headline"') == 3
+    assert page.count("<h1") == 1
+    assert "other was measured on another text than fp32" in page and "12 utterances, 12 of them among" in page
 
 
 def test_the_same_runs_give_the_same_page(make_run: MakeRun, tmp_path: Path) -> None:
@@ -216,6 +219,72 @@ def test_the_same_runs_give_the_same_page(make_run: MakeRun, tmp_path: Path) -> 
     for name in ("a.html", "b.html"):
         assert [run.name for run in write_report(folders, tmp_path / name)] == ["fp32", "tiny"]
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "headline"), [(9, "and does not keep its"), (3, "and keeps its"), (0, "and keeps its")]
+)
+def test_the_headline_claims_what_the_verdict_allows(make_run: MakeRun, wrong: int, headline: str) -> None:
+    page = made(make_run("fp32", 32, wrong=3), make_run("q4", 4, wrong=wrong))
+    found = re.search(r'<h1 class="headline">(.*?)</h1>', page)
+    assert found and headline in found[1] and found[1].startswith("q4 is ")
+
+
+def test_a_system_that_nothing_is_resolved_of_is_named_with_its_interval(make_run: MakeRun) -> None:
+    runs = make_run("fp32", 32, wrong=6), make_run("q4", 4), make_run("q3", 3, wrong=20)
+    write_hypotheses(runs[1] / "test.jsonl", [*hypotheses(0)[:3], *hypotheses(9)[3:]])
+    page = made(*runs)
+    found = re.search(r'<h1 class="headline">(.*?)</h1>', page)
+    assert found and found[1].startswith("q4 is ") and "whether it keeps the word error rate of" in found[1]
+    assert "margin 2\u00a0%" in found[1] and "None that is smaller is shown to keep it" in page
+
+
+def test_a_float_run_alone_takes_its_bytes_in_float32(make_run: MakeRun) -> None:
+    page = made(make_run("base", 32, wrong=None))
+    assert "MB in float32; its errors are not measured yet" in page and "times less" not in page
+    assert "1 system against" in made(make_run("fp32", 32), make_run("q4", 4))
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(make_run: MakeRun) -> None:
+    folders = [str(make_run(name, 4)) for name in ("a/q4", "b/q4", "b/q3")]
+    assert [run.name for run in open_runs(folders)] == ["a/q4", "b/q4", "q3"]
+    assert [run.name for run in open_runs([f"q3={folders[0]}", folders[2]])] == ["q3", "b/q3"]
+    with pytest.raises(ConfigError, match="a: given twice"):
+        open_runs([f"a={folders[0]}", f"a={folders[1]}"])
+
+
+def test_the_line_that_a_killed_run_did_not_finish_is_left_out(make_run: MakeRun) -> None:
+    run = make_run("q4", 4)
+    levels = run / "levels.jsonl"
+    levels.write_text(levels.read_text() + '{"step": 11, "sha')
+    assert "share of weights on a level" in section(made(run), "training")
+    levels.write_text('{"step": 0, "share": 0.5}\n{"step"\n{"step": 2, "share": 0.5}\n')
+    with pytest.raises(DataError, match=r"levels.jsonl:2: expected JSON"):
+        made(run)
+
+
+def test_who_heard_a_text_is_named_with_its_errors(make_run: MakeRun) -> None:
+    runs = [make_run(name, 4, wrong=k == 4) for k, name in enumerate(("fp32", "a", "b", "c", "d"))]
+    heads = re.findall(r'<th scope="row">([^<]*)<small>([^<]*)', section(made(*runs), "errors"))
+    assert heads == [("all but d ", "right"), ("d ", "1 error")]
+
+
+def test_a_float_language_model_is_drawn_beside_a_compressed_recognizer(make_run: MakeRun, tmp_path: Path) -> None:
+    page = made(make_run("fp32", 32), make_run("q4", 4), write_language_model(tmp_path / "lm", 32, 0.0))
+    assert re.findall(r"bits of each layer of (\w+)", section(page, "bits")) == ["q4", "lm"]
+
+
+def test_a_difference_beyond_the_drawing_has_an_arrow_and_p90_stands_below_the_median(make_run: MakeRun) -> None:
+    page = section(
+        made(make_run("fp32", 32, wrong=3), make_run("q4", 4, wrong=3), make_run("q2", 2, wrong=24)), "systems"
+    )
+    rows = page.split("<tr")[-2:]
+    assert [row.count("l5,4l-5,4z") for row in rows] == [0, 1] and page.count("P90 1.000") == 3
+
+
+def test_without_a_float_run_no_command_compresses_a_compressed_one(make_run: MakeRun) -> None:
+    page = made(make_run("q4", 4, full=False))
+    assert page.count("sottovoce compress RUN ") == 2 and "sottovoce search RUN " in page
 
 
 def test_folders_and_files_that_cannot_be_used_are_one_line(make_run: MakeRun, tmp_path: Path) -> None:
@@ -234,13 +303,19 @@ def test_folders_and_files_that_cannot_be_used_are_one_line(make_run: MakeRun, t
         ("levels.jsonl", '{"step": 1}\n'), ("sensitivity.json", "{}"),
         ("sensitivity.json", '{"bits": [2], "clusters": [{"name": "", "weights": 1, "omega": [], "parts": []}]}'),
         ("plan.json", json.dumps({"weights": {"encoder.layers.0.weight_ih_l0": [4]}})),
-        ("bench.json", '{"latency_ms": {}}'),
+        ("bench.json", '{"latency_ms": {}}'), ("bench.json", '{"latency_ms": {"p50": NaN}}'),
+        ("bench.json", '{"latency_ms": [1]}'), ("levels.jsonl", '{"step": 1, "share": NaN}\n'),
+        ("test.jsonl", ""), ("test.jsonl", '{"id": "u", "text": "", "reference": ""}'),
     ):  # fmt: skip
         kept = (run / name).read_text()
         (run / name).write_text(content)
         with pytest.raises(DataError, match=name):
             write_report([str(run)], tmp_path / "out.html")
         (run / name).write_text(kept)
+    for config in ("data: 7", "data: [a]", "recipe: {decoding: {blank_penalty: x}}"):
+        (run / "config.yaml").write_text(config)
+        with pytest.raises(ConfigError, match=r"config.yaml: (data|recipe.decoding.blank_penalty): expected"):
+            write_report([str(run)], tmp_path / "out.html")
     assert not (tmp_path / "out.html").exists()
 
 

@@ -1,4 +1,4 @@
-"""The comparison behind the demo: its rows, its resuming, and what its last line says."""
+"""The comparison behind the demo: its rows, its resuming, and its table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sottovoce.cli.demo import results_table, verdict_line
+from sottovoce.cli.demo import results_table
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import ResultRow
 from sottovoce.training import comparison
@@ -95,19 +95,6 @@ def row(system: str, bits: int, wer: float, verdict: str, model_bytes: int = 100
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("verdict", "judged"),
-    [
-        ("non-inferior", "non-inferior at a margin of 2 %"),
-        ("not resolved", "not resolved at a margin of 2 % on 100 words"),
-        ("inferior", "inferior at a margin of 2 %"),
-        ("worse", "a loss that is certain, but not that it is more than 2 %"),
-    ],
-)
-def test_the_last_line_claims_no_more_than_the_verdict_at_five_bits(verdict: str, judged: str) -> None:
-    rows = [row("fp32", 32, 10.0, "reference", 6000), row("s8bqat", 5, 10.5, verdict)]
-    rows.append(row("s8bqat", 3, 9.0, "non-inferior"))
-    line = verdict_line(rows)
-    assert line.startswith("gained: 5-bit S8BQAT") and judged in line and "6.0 times smaller" in line
-    recipe = parse_recipe({"name": "x"}, "t")
-    assert results_table(rows, recipe).row_count == 3
+def test_the_table_has_a_row_for_each_system() -> None:
+    rows = [row("fp32", 32, 10.0, "reference", 6000), row("s8bqat", 5, 10.5, "worse")]
+    assert results_table(rows, parse_recipe({"name": "x"}, "t")).row_count == 2

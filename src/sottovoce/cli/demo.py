@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,12 +17,18 @@ from sottovoce.cli.bench import write_figures
 from sottovoce.cli.progress import progress_bar
 from sottovoce.data.prepare import prepare
 from sottovoce.errors import ConfigError
-from sottovoce.evaluation.bench import bench
+from sottovoce.evaluation.bench import bench_in_turns
 from sottovoce.evaluation.results import ResultRow
-from sottovoce.training.comparison import compare, default_arms
+from sottovoce.report.headline import judged
+from sottovoce.report.opening import open_runs
+from sottovoce.report.runs import BENCH
+from sottovoce.report.systems import measured
+from sottovoce.training.comparison import Arm, compare, default_arms
 from sottovoce.training.config import RnntRecipe, load_rnnt_recipe, shipped_recipes
 from sottovoce.training.run import Run, make_folder
 from sottovoce.training.train import train
+
+NAMED = "s8bqat-5"  # the arm of the last line
 
 
 def demo(
@@ -66,12 +73,10 @@ def demo(
 
         rows = compare(recipe, out / "data", base, out, arms, workers=min(2, os.cpu_count() or 1), done=done)
     with progress_bar(console, "latency") as update:
-        for k, arm in enumerate(arms):
-            _measure_once(Run(out / "arms" / arm.name))
-            update(k + 1, len(arms))
+        _measure_once([Run(out / "arms" / arm.name) for arm in arms], update)
     console.print(results_table(rows, recipe))
     console.print(f"written: {out / 'results.json'}", highlight=False, soft_wrap=True)
-    console.print(verdict_line(rows), highlight=False, soft_wrap=True)
+    console.print(verdict_line(out, arms), highlight=False, soft_wrap=True, markup=False)
     console.print(f"to see it all on one page: sottovoce report {out}", highlight=False, soft_wrap=True, markup=False)
 
 
@@ -95,29 +100,26 @@ def results_table(rows: list[ResultRow], recipe: RnntRecipe) -> Table:
     return table
 
 
-def verdict_line(rows: list[ResultRow]) -> str:
-    """What was gained, in one line: the S8BQAT model at the paper's five bits, named before any score was seen."""
-    control = next(r for r in rows if r.system == r.reference)
-    best = next(r for r in rows if (r.system, r.bits) == ("s8bqat", 5))
-    ratio = control.fp32_bytes / best.model_bytes
-    margin = f"{100 * (best.margin or 0):.0f} %"
-    judged = {
-        "non-inferior": f"non-inferior at a margin of {margin}",
-        "inferior": f"inferior at a margin of {margin}",
-        "worse": f"a loss that is certain, but not that it is more than {margin}",
-        "not resolved": f"not resolved at a margin of {margin} on {best.words} words",
-    }[best.verdict]
-    return (
-        f"gained: {best.bits}-bit S8BQAT keeps {best.wer:.2f} % WER against {control.wer:.2f} % in 32 bits ({judged}), "
-        f"in {best.model_bytes / 1e6:.2f} MB instead of {control.fp32_bytes / 1e6:.2f} MB: {ratio:.1f} times smaller."
-    )
+def verdict_line(out: Path, arms: list[Arm]) -> str:
+    """What was gained, in the report's words: the S8BQAT model at the paper's five bits, named before any score was
+    seen."""
+    (group,), _ = measured(open_runs([str(out / "arms" / arm.name) for arm in arms]))
+    system = next(s for s in group.systems if s.run.name == NAMED)
+    return f"named before any score was seen: {judged(group, system)}"
 
 
-def _measure_once(run: Run) -> None:
-    """Latency of a run's file on this machine, kept in ``bench.json``; one older than the file is made anew."""
-    kept = run.folder / "bench.json"
-    if not kept.exists() or kept.stat().st_mtime_ns < run.model.stat().st_mtime_ns:
-        write_figures(kept, dataclasses.asdict(bench(run.model, frames=200)))
+def _measure_once(runs: list[Run], progress: Callable[[int, int], None]) -> None:
+    """Latencies of the runs' files on this machine, timed in turns and kept in ``bench.json``; all of them anew where
+    one is missing or older than its file."""
+    if not all(_is_measured(run) for run in runs):
+        found = bench_in_turns([run.model for run in runs], frames=200, progress=progress)
+        for run, figures in zip(runs, found, strict=True):
+            write_figures(run.folder / BENCH, dataclasses.asdict(figures))
+
+
+def _is_measured(run: Run) -> bool:
+    kept = run.folder / BENCH
+    return kept.exists() and kept.stat().st_mtime_ns >= run.model.stat().st_mtime_ns
 
 
 def _corpus(data: str) -> tuple[str, Path | None]:

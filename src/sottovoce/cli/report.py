@@ -9,9 +9,10 @@ import typer
 from rich.console import Console
 
 from sottovoce import __version__
-from sottovoce.cli.outputs import check_folder
+from sottovoce.cli.outputs import check_file
 from sottovoce.errors import ConfigError
 from sottovoce.report import write_report
+from sottovoce.report.headline import counted
 
 
 def report(
@@ -36,15 +37,15 @@ def report(
         sottovoce report runs/fsdd runs/fsdd-4bit tiny=runs/fsdd-2bit --out fsdd.html
     """
     page = out or _default(runs[0])
-    check_folder(page)
+    check_file(page)
     shown = write_report(runs, page, utterances=utterances, recordings=recordings, made_by=f"sottovoce {__version__}")
     size = page.stat().st_size
-    text = f"{page}: {len(shown)} run{'s' * (len(shown) > 1)}, {size / 1e6:.1f} MB"
+    text = f"{page}: {counted(len(shown), 'run')}, {size / 1e6:.1f} MB"
     Console(highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 def _default(first: str) -> Path:
     folder = Path(first if Path(first).exists() else first.partition("=")[2])
     if not folder.is_dir():
-        raise ConfigError(f"{first}: expected a run folder, found none")
+        raise ConfigError(f"{first}: expected a run folder, found {'a file' if folder.exists() else 'none'}")
     return folder / "report.html"

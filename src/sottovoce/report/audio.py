@@ -29,7 +29,9 @@ def players(data: Path | None, split: str, ids: Collection[str]) -> dict[str, Ma
         if cut.get("id") in ids:
             source = _encoded(data, cut)
             if source is not None:
-                found[cut["id"]] = element("audio", controls=True, preload="none", src=source)
+                found[cut["id"]] = element(
+                    "audio", controls=True, preload="none", src=source, aria_label=f"recording of {cut['id']}"
+                )
     return found
 
 

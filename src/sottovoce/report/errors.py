@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from sottovoce.evaluation.changes import columns
 from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.wer import count_errors
-from sottovoce.report.markup import Markup, element
+from sottovoce.report.markup import Markup, element, scroller
 
-_LINE = 64  # characters of a line of alignment, so that it fits on paper and nearly on a phone
+_LINE = 64  # characters of a line of alignment, so that it fits on paper; on a phone the style lets the words flow
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,24 @@ def heard(hypotheses: Mapping[str, Sequence[Hypothesis]]) -> list[Heard]:
     return sorted(found, key=lambda h: (not h.changed, -h.spread, -max(count for *_, count in h.texts)))
 
 
-def card(utterance: Heard, systems: int, player: Markup | None) -> Markup:
-    """One utterance for the page."""
+def card(utterance: Heard, systems: Sequence[str], player: Markup | None) -> Markup:
+    """One utterance for the page. ``systems``: the names of all."""
     words = [text.split() for text, _, _ in utterance.texts]
     found = columns(utterance.reference.split(), *words)
-    names = ["said", *(_names(names, systems) for _, names, _ in utterance.texts)]
-    counts = [None, *(count for *_, count in utterance.texts)]
-    blocks = _blocks(found)
-    tables = [_table(block, names, counts if k == len(blocks) - 1 else None) for k, block in enumerate(blocks)]
+    names = ["said", *(_names(heard_by, systems) for _, heard_by, _ in utterance.texts)]
+    counts = [None, *(_plural(count) for *_, count in utterance.texts)]
+    tables = [_table(block, names, counts) for block in _blocks(found)]
     speaker = element("span", f" {utterance.speaker}", class_="quiet") if utterance.speaker else None
     head = element("header", element("code", utterance.id), speaker, player)
     return element("article", head, *tables, class_="utterance")
 
 
-def _names(names: Sequence[str], systems: int) -> str:
-    if len(names) == systems > 2:
-        return f"all {systems}"
-    return ", ".join(names) if len(names) <= 3 else f"{names[0]} and {len(names) - 1} more"
+def _names(names: Sequence[str], systems: Sequence[str]) -> str:
+    """Who heard it, by whichever is shorter: those who did, or those who did not."""
+    others = [name for name in systems if name not in names]
+    if len(systems) > 2 and len(others) < len(names) and len(others) <= 2:
+        return f"all but {' and '.join(others)}" if others else f"all {len(systems)}"
+    return ", ".join(names)
 
 
 def _blocks(found: Sequence[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
@@ -84,20 +85,20 @@ def _blocks(found: Sequence[tuple[str, ...]]) -> list[list[tuple[str, ...]]]:
     return blocks
 
 
-def _table(block: Sequence[tuple[str, ...]], names: Sequence[str], counts: Sequence[int | None] | None) -> Markup:
+def _table(block: Sequence[tuple[str, ...]], names: Sequence[str], counts: Sequence[str | None]) -> Markup:
     rows = []
-    for k, name in enumerate(names):
+    for k, (name, count) in enumerate(zip(names, counts, strict=True)):
         cells = [_cell(column[0], column[k], k == 0) for column in block]
-        count = None if counts is None or counts[k] is None else element("td", _plural(counts[k] or 0), class_="count")
-        rows.append(element("tr", element("th", name, scope="row"), *cells, count))
-    return element("div", element("table", *rows), class_="scroll")
+        head = element("th", name, " " if count else None, count and element("small", count), scope="row")
+        rows.append(element("tr", head, *cells))
+    return scroller("words", element("table", *rows))
 
 
 def _cell(word: str, said: str, reference: bool) -> Markup:
     if reference or said == word:
         return element("td", said)
     kind, text = ("deleted", "∅") if not said else ("inserted", said) if not word else ("substituted", said)
-    return element("td", element("mark", text, class_=kind, title=kind))
+    return element("td", element("mark", text, class_=kind, title=kind, data_said=word or None))
 
 
 def _plural(count: int) -> str:

@@ -45,6 +45,16 @@ def _attribute(key: str, value: str | float | bool) -> str:
     return f' {name}="{escape(value if isinstance(value, str) else number(value))}"'
 
 
+def scroller(name: str, content: Markup) -> Markup:
+    """A named box that scrolls sideways where its content is wider, by the keyboard too."""
+    return element("div", content, class_="scroll", tabindex=0, role="region", aria_label=name)
+
+
 def number(value: float) -> str:
     """At most two digits after the point: a coordinate needs no more."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
+
+
+def signed(share: float) -> str:
+    """A fraction as percent, with its sign."""
+    return f"{100 * share:+.1f}".replace("-", "−")

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from sottovoce.report.markup import Markup, element, join
 
 WIDTH, HEIGHT = 360.0, 250.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 40.0, 14.0, 14.0, 36.0
-SERIES = 8  # colours that the style knows
+LEFT, RIGHT, TOP, BOTTOM = 40.0, 14.0, 14.0, 36.0
+LETTER = 5.5  # units, of a letter of a label
+_GAP = 11.0  # units from one label to the next
+_LONGEST = 22  # letters of a label
 
 
 @dataclass(frozen=True)
@@ -44,19 +46,6 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Point:
-    """One system: ``label`` stands beside it, ``title`` is told when it is pointed at, ``series`` is its colour."""
-
-    x: float
-    y: float
-    label: str
-    title: str
-    series: int
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
 class Line:
     """A curve with its name at the end; ``dash`` tells lines of one colour apart."""
 
@@ -66,94 +55,62 @@ class Line:
     dash: int = 0
 
 
-def scatter(points: Sequence[Point], x_title: str, y_title: str, *, label: str) -> Markup:
-    """Points over a logarithmic x with the front of those that no other one beats in both, and whiskers."""
-    ys = [v for p in points for v in (p.y, p.low, p.high) if v is not None and math.isfinite(v)]
-    xs = [p.x for p in points]
-    x = _padded(min(xs), max(xs), _LEFT, WIDTH - _RIGHT, log=True)
-    y = _padded(min(ys), max(ys), HEIGHT - _BOTTOM, _TOP)
-    names = sorted({p.series for p in points})
-    shift = {series: 5.0 * (k - (len(names) - 1) / 2) for k, series in enumerate(names)}
-    places = [(x(p.x) + shift[p.series], y(p.y)) for p in points]
-    marks = [_front(points, x, y)]
-    for p, (left, top) in zip(points, places, strict=True):
-        dot = element("circle", cx=left, cy=top, r=4, class_=f"dot s{p.series}")
-        marks.append(element("g", _whisker(p, left, y), dot, element("title", p.title)))
-    # Beside the rightmost of the points that stand together, so that no label lies on a dot.
-    sides = [max(other for other, _ in places if abs(other - left) <= 5.0 * len(names)) for left, _ in places]
-    ends = [(side, top, p.label, p.series) for p, side, (_, top) in zip(points, sides, places, strict=True)]
-    return _figure(x, y, x_title, y_title, [*marks, *_labels(ends)], label)
-
-
-def _whisker(p: Point, left: float, y: Axis) -> Markup | None:
-    if p.low is None or p.high is None or not (math.isfinite(p.low) and math.isfinite(p.high)):
-        return None
-    return element("line", x1=left, x2=left, y1=y(p.low), y2=y(p.high), class_=f"whisker s{p.series}")
-
-
 def lines(curves: Sequence[Line], x_title: str, y_title: str, *, label: str) -> Markup:
-    """Curves over a linear x from 0, y from 0 to 1 at most as percent."""
+    """Curves over a linear x from 0, y from 0 to 1 at most as percent; as high as the names at their ends need."""
     highest = max(v for curve in curves for _, v in curve.points)
-    x = Axis(0, max(max(u for curve in curves for u, _ in curve.points), 1e-9), _LEFT, WIDTH - 84)
-    y = Axis(0, highest * 1.06 or 1, HEIGHT - _BOTTOM, _TOP)
+    names = [_shortened(curve.name) for curve in curves]
+    height = max(HEIGHT, TOP + BOTTOM + _GAP * len(curves))
+    right = WIDTH - 12 - LETTER * max(map(len, names))
+    x = Axis(0, max(max(u for curve in curves for u, _ in curve.points), 1e-9), LEFT, right)
+    y = Axis(0, highest * 1.06 or 1, height - BOTTOM, TOP)
     marks = [
         element(
             "g",
-            _path([(x(u), y(v)) for u, v in c.points], class_=f"curve s{c.series} d{c.dash}"),
+            path([(x(u), y(v)) for u, v in c.points], class_=f"curve s{c.series} d{c.dash}"),
             element("title", c.name),
         )
         for c in curves
     ]
-    ends = [(x(c.points[-1][0]), y(c.points[-1][1]), c.name, c.series) for c in curves]
-    return _figure(x, y, x_title, y_title, [*marks, *_labels(ends, gap=11)], label, percent=True)
+    heights = _apart([y(c.points[-1][1]) for c in curves], TOP, height - BOTTOM)
+    for c, name, at in zip(curves, names, heights, strict=True):
+        end = x(c.points[-1][0])
+        marks.append(element("text", name, x=end + 7, y=at + 3.5, class_=f"mark s{c.series}"))
+    return figure(x, y, x_title, y_title, marks, label, percent=True)
 
 
-def legend(names: Sequence[tuple[str, int]]) -> Markup:
-    """Names beside their colours."""
-    items = [element("li", element("span", class_=f"key s{series}"), name) for name, series in names]
-    return element("ul", *items, class_="legend")
+def _shortened(name: str) -> str:
+    """A name that leaves room for its curve; both ends of it tell runs apart."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
 
 
-def _padded(low: float, high: float, start: float, stop: float, *, log: bool = False) -> Axis:
-    if log:
-        factor = max((high / low) ** 0.08, 1.15)
-        return Axis(low / factor, high * factor, start, stop, log=True)
-    margin = 0.08 * (high - low) or max(abs(high), 1.0) * 0.1
-    return Axis(max(low - margin, 0.0), high + margin, start, stop)
-
-
-def _front(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """The Pareto front as steps from the smallest point on."""
-    corners: list[tuple[float, float]] = []
-    best = math.inf
-    for p in sorted(points, key=lambda p: (p.x, p.y)):
-        if p.y < best:
-            corners += [(x(p.x), y(best))] if corners else []
-            corners.append((x(p.x), y(p.y)))
-            best = p.y
-    corners.append((x.stop, y(best)))
-    return _path(corners, class_="front")
-
-
-def _labels(places: Sequence[tuple[float, float, str, int]], gap: float = 10.0) -> list[Markup]:
-    """Texts to the right of their places, pushed apart where they would lie on each other."""
-    placed: list[tuple[float, float, float]] = []
-    found = []
-    for x, y, text, series in sorted(places, key=lambda place: place[1]):
-        width, at = 5.5 * len(text), y
-        near = [other for left, other, w in placed if abs(left - x) < max(w, width)]
-        for other in sorted(near):
-            if abs(at - other) < gap:
-                at = other + gap
-        placed.append((x, at, width))
-        found.append(element("text", text, x=x + 7, y=at + 3.5, class_=f"mark s{series}"))
+def _apart(wanted: Sequence[float], low: float, high: float) -> list[float]:
+    """Heights near the wanted ones, in their order, a line of text from each other, between low and high where there is
+    room."""
+    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+    found = list(wanted)
+    for before, k in zip([None, *order], order, strict=False):
+        found[k] = max(found[k], low if before is None else found[before] + _GAP)
+    for after, k in zip([None, *order[::-1]], order[::-1], strict=False):
+        found[k] = min(found[k], high if after is None else found[after] - _GAP)
     return found
 
 
-def _figure(
+def key(series: int) -> Markup:
+    """The shape and colour of a series, for text."""
+    return element("span", class_=f"key s{series}")
+
+
+def legend(names: Sequence[tuple[str, int]]) -> Markup:
+    """Names beside their shapes and colours."""
+    items = [element("li", key(series), name) for name, series in names]
+    return element("ul", *items, class_="legend")
+
+
+def figure(
     x: Axis, y: Axis, x_title: str, y_title: str, marks: Sequence[Markup], label: str, *, percent: bool = False
 ) -> Markup:
-    ground = []
+    """Marks over a grid, with ticks and titles; as high as ``y`` reaches."""
+    ground, height = [], y.start + BOTTOM
     for tick in y.ticks():
         text = f"{100 * tick:g} %" if percent else f"{tick:g}"
         ground.append(element("line", x1=x.start, x2=x.stop, y1=y(tick), y2=y(tick), class_="grid"))
@@ -172,10 +129,10 @@ def _figure(
         )
     ground.append(element("line", x1=x.start, x2=x.stop, y1=y.start, y2=y.start, class_="axis"))
     ground.append(
-        element("text", x_title, x=(x.start + x.stop) / 2, y=HEIGHT - 4, class_="title", text_anchor="middle")
+        element("text", x_title, x=(x.start + x.stop) / 2, y=height - 4, class_="title", text_anchor="middle")
     )
     ground.append(element("text", y_title, x=4, y=10, class_="title"))
-    return svg(WIDTH, HEIGHT + 4, join(*ground, *marks), label=label, class_="plot")
+    return svg(WIDTH, height + 4, join(*ground, *marks), label=label, class_="plot")
 
 
 def svg(width: float, height: float, content: Markup, *, label: str, class_: str) -> Markup:
@@ -183,5 +140,6 @@ def svg(width: float, height: float, content: Markup, *, label: str, class_: str
     return element("svg", content, viewBox=f"0 0 {width:g} {height:g}", class_=class_, role="img", aria_label=label)
 
 
-def _path(points: Sequence[tuple[float, float]], *, class_: str) -> Markup:
+def path(points: Sequence[tuple[float, float]], *, class_: str) -> Markup:
+    """A line through points."""
     return element("path", d="M" + "L".join(f"{a:.1f},{b:.1f}" for a, b in points), class_=class_)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from sottovoce.errors import ConfigError, DataError
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses
@@ -18,7 +16,8 @@ from sottovoce.evaluation.scores import SentenceScore, read_scores
 from sottovoce.packed import FileSizes, PackedModel, file_sizes, is_language_model, load_model
 
 SPLITS = ("test", "dev")
-MODEL = "model.safetensors"
+MODEL, CONFIG, BENCH = "model.safetensors", "config.yaml", "bench.json"
+SERIES = 8  # colours that the style knows
 
 
 @dataclass(frozen=True)
@@ -53,6 +52,17 @@ class RunFolder:
         found = self.config.get("recipe")
         return found if isinstance(found, dict) else {}
 
+    @property
+    def blank_penalty(self) -> float:
+        """The recipe's. Raises ConfigError for one that is no number."""
+        decoding = self.recipe.get("decoding") or {}
+        value = (decoding.get("blank_penalty") if isinstance(decoding, dict) else decoding) or 0.0
+        if not isinstance(value, int | float):
+            raise ConfigError(
+                f"{self.folder / CONFIG}: recipe.decoding.blank_penalty: expected a number, found {value!r}"
+            )
+        return float(value)
+
     @cached_property
     def bits(self) -> float | None:
         """Bits a packed weight on average, 32 for a float model."""
@@ -78,7 +88,7 @@ class RunFolder:
 
     def hypotheses_file(self, split: str) -> Path | None:
         """What the model made of a split, as the recipe decodes it; None where it was not evaluated."""
-        penalty = float((self.recipe.get("decoding") or {}).get("blank_penalty") or 0)
+        penalty = self.blank_penalty
         names = [f"{split}-blank{penalty}.jsonl"] if penalty else []
         return next(filter(None, map(self.measured, (*names, f"{split}.jsonl"))), None)
 
@@ -95,80 +105,59 @@ class RunFolder:
     def json(self, name: str) -> dict[str, Any] | None:
         """A file of one JSON object, None where there is none. Raises DataError for another one."""
         path = self.folder / name
-        return _object(path, _read(path)) if path.exists() else None
+        return _object(path, read_text(path)) if path.exists() else None
 
     def json_lines(self, name: str) -> list[dict[str, Any]]:
-        """A file of JSON objects, nothing where there is none. Raises DataError for another one."""
+        """A file of JSON objects, nothing where there is none; a last line without its end is left out.
+
+        Raises DataError for another one."""
         path = self.folder / name
-        return [_object(path, line) for line in _read(path).splitlines() if line.strip()] if path.exists() else []
+        if not path.exists():
+            return []
+        text = read_text(path)
+        whole = text[: text.rfind("\n") + 1]  # the end of a line that a killed run did not finish is no line
+        return [_object(path, line, n) for n, line in enumerate(whole.splitlines(), start=1) if line.strip()]
+
+    @cached_property
+    def latency(self) -> tuple[float, float | None] | None:
+        """P50 and, where it was kept, P90 of a frame in ms, as ``bench --json`` left them.
+
+        Raises DataError for another file."""
+        if not self.measured(BENCH):
+            return None
+        found = (self.json(BENCH) or {}).get("latency_ms")
+        if found is None:
+            return None
+        try:
+            p50, p90 = float(found["p50"]), found.get("p90")
+            times = (p50, None if p90 is None else float(p90))
+            if not all(0 < v < math.inf for v in times if v is not None):
+                raise ValueError("milliseconds above 0")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{self.folder / BENCH}: expected latency_ms with p50, found {found!r}") from error
+        return times
 
 
-def open_runs(given: Sequence[str]) -> list[RunFolder]:
-    """Runs from folders, ``NAME=FOLDER`` for a name of one's own; a folder of runs stands for those in it, float models
-    first and then by bits.
-
-    Raises ConfigError for a folder that is no run and holds none, or a name given twice.
-    """
-    found: list[RunFolder] = []
-    for text in given:
-        name, equals, rest = text.partition("=")
-        named = bool(equals) and not Path(text).exists()
-        folder = Path(rest if named else text)
-        found += [_open(folder, name if named else folder.resolve().name)] if _is_run(folder) else _inside(folder)
-    names = [run.name for run in found]
-    found = [replace(run, name=str(run.folder)) if names.count(run.name) > 1 else run for run in found]
-    twice = next((run.name for run in found if [other.name for other in found].count(run.name) > 1), None)
-    if twice:
-        raise ConfigError(f"{twice}: given twice; expected runs with names of their own (NAME=FOLDER gives one)")
-    return found
+def series_of(runs: Sequence[RunFolder]) -> dict[str, int]:
+    """A colour for each scheme, in the order of the runs; float has the first."""
+    names = ["float", *dict.fromkeys(run.scheme for run in runs if run.scheme != "float")]
+    return {name: k % SERIES for k, name in enumerate(names)}
 
 
-def _inside(folder: Path) -> list[RunFolder]:
-    if folder.is_file():
-        raise ConfigError(f"{folder}: expected a run folder, found a file")
-    inner = [path for depth in ("*", "*/*") for path in folder.glob(depth) if _is_run(path)]
-    if not inner:
-        raise ConfigError(
-            f"{folder}: expected a run folder with {MODEL} or config.yaml, or a folder of such, found none"
-        )
-    return sorted((_open(path, path.name) for path in inner), key=_rank)
-
-
-def _rank(run: RunFolder) -> tuple[float, list[str | int]]:
-    """Float models first, then by falling bits, numbers in names as numbers."""
-    parts: list[str | int] = [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", run.name)]
-    return -(run.bits or 0), parts
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / MODEL).is_file() or (folder / "config.yaml").is_file()
-
-
-def _open(folder: Path, name: str) -> RunFolder:
-    path = folder / "config.yaml"
-    if not path.exists():
-        return RunFolder(name, folder)
-    try:
-        config = yaml.safe_load(_read(path))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: cannot read ({' '.join(str(error).split())})") from error
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(config).__name__}")
-    return RunFolder(name, folder, config)
-
-
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A text file whole. Raises DataError for one that cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def _object(path: Path, text: str) -> dict[str, Any]:
+def _object(path: Path, text: str, line: int | None = None) -> dict[str, Any]:
+    where = f"{path}:{line}" if line else str(path)
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise DataError(f"{path}: expected JSON, found {text[:60]!r}") from error
+        raise DataError(f"{where}: expected JSON, found {text[:60]!r}") from error
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, found {text[:60]!r}")
+        raise DataError(f"{where}: expected a JSON object, found {text[:60]!r}")
     return value

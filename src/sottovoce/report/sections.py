@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ def layers(runs: Sequence[RunFolder]) -> list[Markup]:
     """A drawing for each different way in which bits are given; runs that share one share the drawing."""
     drawn: list[tuple[RunFolder, list[str], object]] = []
     for run in runs:
-        if run.model is None or (run.bits == 32 and any(other.bits != 32 for other in runs if other.model)):
+        if run.model is None or (run.bits == 32 and any(_compressed_like(run, other) for other in runs)):
             continue
         key = same_bits(run.model)
         same = next((names for _, names, found in drawn if found == key), None)
@@ -45,18 +44,23 @@ def layers(runs: Sequence[RunFolder]) -> list[Markup]:
     return [element("p", note, class_="note"), element("div", *figures, class_="columns")]
 
 
+def _compressed_like(run: RunFolder, other: RunFolder) -> bool:
+    """Whether the other is a compressed model of the same kind."""
+    return other.model is not None and other.bits != 32 and other.is_language_model == run.is_language_model
+
+
 def _caption(run: RunFolder, names: Sequence[str]) -> str:
     size = "" if run.sizes is None else f": {run.bits:.3g} bits a weight, {run.sizes.model_bytes:,} bytes"
     return ", ".join(names) + size
 
 
-def weights(runs: Sequence[RunFolder], focus: RunFolder | None, start: RunFolder) -> list[Markup]:
-    """Histograms of every compressed run, one run open; ``focus`` is it where it recorded them. ``start``: the run that
-    compression would begin from."""
+def weights(runs: Sequence[RunFolder], focus: RunFolder | None, start: str) -> list[Markup | None]:
+    """Histograms of every compressed run, one run open; ``focus`` is it where it recorded them.
+    ``start``: the folder that compression would begin from."""
     found = {run.name: drawn for run in runs if (drawn := _histograms(run))}
     if not found:
-        folder = shlex.quote(str(start.folder))
-        return [_absent("No histograms were kept; compressing keeps them: ", f"sottovoce compress {folder} --bits 4")]
+        text = "No histograms were kept; compressing a 32-bit run keeps them: "
+        return [_absent(text, f"sottovoce compress {start} --bits 4")]
     first = focus.name if focus is not None and focus.name in found else next(iter(found))
     kinds = {
         "before": "before compression",
@@ -74,7 +78,14 @@ def weights(runs: Sequence[RunFolder], focus: RunFolder | None, start: RunFolder
         for name in (first, *(name for name in found if name != first))
     ]
     note = "Heights are densities: a level as high as the curve holds the weights that the curve has around it."
-    return [element("p", note, class_="note"), legend, *blocks]
+    others = [name for name in found if name != first]
+    unprinted = f"On paper stand those of {first}; the page on a screen opens those of {', '.join(others)}."
+    return [
+        element("p", note, class_="note"),
+        element("p", unprinted, class_="note paper") if others else None,
+        legend,
+        *blocks,
+    ]
 
 
 def _histograms(run: RunFolder) -> list[Markup]:
@@ -90,20 +101,18 @@ def _histograms(run: RunFolder) -> list[Markup]:
     return drawn
 
 
-def sensitivities(runs: Sequence[RunFolder]) -> list[Markup]:
-    """The table of every run that was searched."""
+def sensitivities(runs: Sequence[RunFolder], start: str) -> list[Markup]:
+    """The table of every run that was searched. ``start``: the folder that a search would begin from."""
     found = []
     for run in runs:
         for file, table in _searched(run):
-            searched = f"{run.name}, by {table.get('metric')}"
-            text = f"{searched}: darker suffers more, by logarithm; framed is what its plan chose."
+            text = f"{run.name}, by {table.get('metric')}: the stronger the colour, the more it suffers, by logarithm; "
+            text += "framed is what its plan chose."
             found += [element("p", text, class_="note"), heat_map(table, run.json("plan.json"), file)]
     if found:
         return found
-    folder = shlex.quote(str(next((run.folder for run in runs if run.bits == 32), runs[0].folder)))
-    return [
-        _absent("No run was searched for the bits of its layers yet: ", f"sottovoce search {folder} --average-bits 4")
-    ]
+    text = "No run was searched for the bits of its layers yet; a 32-bit run can be: "
+    return [_absent(text, f"sottovoce search {start} --average-bits 4")]
 
 
 def _searched(run: RunFolder) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -122,9 +131,9 @@ def errors(group: Group, utterances: int, recordings: int) -> list[Markup]:
         return []
     found = heard(group.hypotheses)
     changed = sum(h.changed for h in found)
-    systems = len(group.systems)
+    systems = [system.run.name for system in group.systems]
     text = f"{len(found):,} of {group.utterances:,} utterances of {group.split} have an error"
-    text += f"; systems hear {changed:,} of them differently, and those come first" if systems > 1 else ""
+    text += f"; systems hear {changed:,} of them differently, and those come first" if len(systems) > 1 else ""
     text += f". The first {utterances} are shown." if len(found) > utterances else "."
     data = next((system.run.data for system in group.systems if system.run.data), None)
     sound = players(data, group.split, {h.id for h in found[:recordings]})

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sottovoce.errors import DataError
-from sottovoce.report.markup import Markup, element
+from sottovoce.report.markup import Markup, element, scroller
 
 
 def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None, file: Path) -> Markup:
-    """Cells darken with the logarithm of the sensitivity; those that ``plan`` (plan.json) chose are framed.
+    """Cells gain colour with the logarithm of the sensitivity; those that ``plan`` (plan.json) chose are framed.
 
     Raises DataError, which names ``file``, for a table without clusters, bits and sensitivities, and for another plan.
     """
@@ -41,7 +41,7 @@ def heat_map(found: Mapping[str, Any], plan: Mapping[str, Any] | None, file: Pat
             element("tr", element("th", name, scope="row"), element("td", f"{weights:,}", class_="number"), *cells)
         )
     table = element("table", element("thead", head), element("tbody", *rows), class_="heat")
-    return element("div", table, class_="scroll")
+    return scroller("sensitivities", table)
 
 
 def of_role(found: Mapping[str, Any], role: str, file: Path) -> Mapping[str, Any]:
@@ -69,8 +69,7 @@ def of_role(found: Mapping[str, Any], role: str, file: Path) -> Mapping[str, Any
 
 def _cell(value: float, low: float, high: float, chosen: bool) -> Markup:
     share = 0.0 if value <= 0 else (math.log(value) - low) / ((high - low) or 1.0)
-    kind = "hot" * (share > 0.55) + " chosen" * chosen
-    return element("td", f"{value:.2g}", style=f"--heat:{100 * share:.0f}%", class_=kind.strip() or None)
+    return element("td", f"{value:.2g}", style=f"--heat:{100 * share:.0f}%", class_="chosen" if chosen else None)
 
 
 def _chosen(plan: Mapping[str, Any] | None, parts: Any) -> set[int]:

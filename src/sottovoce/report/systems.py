@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from sottovoce.errors import DataError
 from sottovoce.evaluation.bootstrap import RelativeDifference, relative_wer_difference, wer_interval
 from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.mapsswe import mapsswe
@@ -14,6 +15,8 @@ from sottovoce.evaluation.results import clusters_of, score_hypotheses
 from sottovoce.evaluation.scores import SentenceScore, compare_perplexity, summarize
 from sottovoce.evaluation.wer import WordErrors, total
 from sottovoce.report.runs import SPLITS, RunFolder
+
+TIE = 0.001  # sizes as near as this are equal: files of one shape differ by the length of a name in their headers
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,12 @@ class System:
     counts: WordErrors | None = None
     difference: Difference | None = None
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the model, without its tokenizer."""
+        assert self.run.sizes is not None  # what was measured has a file
+        return self.run.sizes.model_bytes
+
 
 @dataclass(frozen=True)
 class Group:
@@ -58,6 +67,12 @@ class Group:
     def written(self, error: float) -> str:
         """An error as it is written in text."""
         return f"{error:.2f} %" if self.measure == "WER" else f"{error:.2f}"
+
+
+def smallest(systems: Sequence[System]) -> System | None:
+    """The system with the fewest bytes, of those that are equally small the one with the least error."""
+    least = min((system.bytes for system in systems), default=0)
+    return min((s for s in systems if s.bytes <= least * (1 + TIE)), key=lambda s: s.error, default=None)
 
 
 def split_of(runs: Sequence[RunFolder]) -> str:
@@ -90,6 +105,10 @@ def measured(runs: Sequence[RunFolder]) -> tuple[list[Group], list[RunFolder]]:
 
 def _word_errors(split: str, runs: dict[str, RunFolder], found: dict[str, list[Hypothesis]]) -> Group:
     control = next(iter(found.values()))
+    words = total(score_hypotheses(control)).words
+    if not words:
+        file = runs[next(iter(found))].hypotheses_file(split)
+        raise DataError(f"{file}: expected utterances with words to hear, found none")
     order = {h.id: i for i, h in enumerate(control)}
     found = {name: sorted(hypotheses, key=lambda h: order[h.id]) for name, hypotheses in found.items()}
     clusters = clusters_of(control)
@@ -102,7 +121,6 @@ def _word_errors(split: str, runs: dict[str, RunFolder], found: dict[str, list[H
     for k, hypotheses in enumerate(list(found.values())[1:], start=1):
         if len(control) > 1:
             systems[k] = replace(systems[k], difference=_wer_difference(control, hypotheses, systems[k].run.bits or 32))
-    words = systems[0].counts.words if systems[0].counts else 0
     return Group("WER", split, words, len(control), _corrected(systems), found)
 
 
