@@ -31,7 +31,7 @@ from instructions import count_instructions
 from tables import Tables, add_page_option, print_table, shown
 
 from sottovoce.errors import SottovoceError
-from sottovoce.evaluation.bench import read_bandwidth
+from sottovoce.evaluation.bandwidth import read_bandwidth
 from sottovoce.evaluation.turns import CYCLE, Steps, hot, interleaved
 from sottovoce.packed import PackedMatrix, PackedModel, RnntArchitecture, load_model, make_band
 from sottovoce.peers import INT8_PEERS, PEERS, make_peer, signal_to_noise

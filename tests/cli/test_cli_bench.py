@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sottovoce.evaluation.bench import Latency, bench, bench_paths, read_bandwidth
+from sottovoce.evaluation.bandwidth import read_bandwidth
+from sottovoce.evaluation.bench import Latency, bench, bench_in_turns, bench_paths
 from sottovoce.runtime import choose_kernel
 from sottovoce.runtime.kernels import native_module
 
@@ -57,6 +58,16 @@ def test_bench_prints_and_writes_its_figures(run, model: Path, tmp_path: Path) -
     assert [path["name"] for path in figures["kernels"]][-2:] == ["portable", "numpy"]
     assert sum(path["used"] for path in figures["kernels"]) == 1
     assert figures["cold"]["peak_bytes"] >= figures["cold"]["load_bytes"] > 0
+
+
+def test_models_that_take_turns_have_the_figures_of_their_own_files(model: Path, tmp_path: Path) -> None:
+    floats = tmp_path / "floats.safetensors"
+    tiny["speaking_model"](packed=False).save(floats)
+    told: list[tuple[int, int]] = []
+    found = bench_in_turns([model, floats], frames=45, progress=lambda *at: told.append(at))
+    assert [(f.model, f.file_bytes) for f in found] == [(str(p), p.stat().st_size) for p in (model, floats)]
+    assert [f.frames for f in found] == [45, 45] and told == [(1, 2), (2, 2)]
+    assert [f.tokens for f in found] == [bench(p, frames=45).tokens for p in (model, floats)]
 
 
 def test_bench_of_numpy_and_of_a_float_file(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

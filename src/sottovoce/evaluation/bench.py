@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +14,16 @@ from numpy.typing import NDArray
 
 from sottovoce.decoding.search import make_search
 from sottovoce.errors import ConfigError
+from sottovoce.evaluation.bandwidth import read_bandwidth
 from sottovoce.evaluation.cold import ColdStart, cold_start
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.runtime import KernelChoice, ModelInput, NativeRnnt, PackedRnnt, choose_kernel, make_network
-from sottovoce.runtime.kernels import NUMPY, check_threads, compiled_path
+from sottovoce.runtime.kernels import NUMPY, check_threads
 from sottovoce.runtime.native import NotPackedError
 from sottovoce.runtime.network import Network
 
 _WARM_UP = 10  # frames
 _ROUND = 20  # frames of one path before the next has its turn
-_READ_BYTES = 256 << 20  # beyond any cache
-_READS = 5
 
 
 @dataclass(frozen=True)
@@ -162,22 +160,6 @@ def bench_paths(path: Path, *, num_threads: int = 1, frames: int = 200) -> list[
     seconds = {name: timed.seconds for name, timed in zip(runs, _in_turns(list(runs.values()), frames), strict=True)}
     known_names = [known.name for known in choice.paths] + [NUMPY]
     return [PathSpeed(n, n == used, Latency.of(seconds[n]) if n in seconds else None) for n in known_names]
-
-
-def read_bandwidth(num_threads: int = 1, kernel: str = "") -> float:
-    """Bytes a second that the kernels read from memory, the best of several passes, each thread its own part.
-
-    Raises ConfigError without the compiled kernels, or for a path that cannot be run here.
-    """
-    native, path = compiled_path(kernel)
-    parts = np.array_split(np.ones(_READ_BYTES // 8, np.int64), num_threads)
-    best = float("inf")
-    with ThreadPoolExecutor(num_threads) as pool:
-        for _ in range(_READS):
-            start = time.perf_counter()
-            list(pool.map(lambda part: native.read(part, path), parts))
-            best = min(best, time.perf_counter() - start)
-    return _READ_BYTES / best
 
 
 def _check_frames(frames: int) -> None:

@@ -47,7 +47,7 @@ def _attribute(key: str, value: str | float | bool) -> str:
 
 def scroller(name: str, content: Markup) -> Markup:
     """A named box that scrolls sideways where its content is wider, by the keyboard too."""
-    return element("div", content, class_="scroll", tabindex=0, role="region", aria_label=name)
+    return element("div", content, class_="scroll", tabindex=0, role="group", aria_label=name)
 
 
 def number(value: float) -> str:
