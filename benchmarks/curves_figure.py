@@ -28,7 +28,9 @@ STYLES = {
 
 
 def draw(axes: Axes, points: Sequence[Point], along: Callable[[Point], float | None]) -> None:
-    """A line a system over the sizes of its network."""
+    """A line a system over the sizes of its network. Raises ValueError for one that has no style."""
+    if missing := {point.arm.name for point in points} - set(STYLES):
+        raise ValueError(f"expected a style for each system, found none for {', '.join(sorted(missing))}")
     for name, (marker, line, colour, label) in STYLES.items():
         found = [(along(point), mean(point.test)) for point in points if point.arm.name == name]
         there = sorted((x, wer) for x, wer in found if x is not None)
@@ -52,7 +54,7 @@ def columns(found: dict[str, Curves]) -> Figure:
         panels[0, column].set_xlabel("model, kB")
         if timed:
             draw(panels[1, column], curves.points, lambda point: point.latency and 1e3 * point.latency)
-            panels[1, column].set_xlabel("a step, µs, one thread")
+            panels[1, column].set_xlabel("a step, µs, one thread (8 bits: fastest engine)")
     for axes in panels[:, 0]:
         axes.set_ylabel("word error rate on test, %")
     panels[0, 0].legend(fontsize=8, frameon=False)

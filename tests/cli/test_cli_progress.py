@@ -97,15 +97,18 @@ def test_a_terminal_gets_a_bar_with_a_rate() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_numbers_are_whole_on_a_narrow_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("what", "total"), [("utterances", 4000), ("seconds", 36000), ("word errors", 200)])
+def test_numbers_are_whole_on_a_narrow_terminal(
+    what: str, total: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("sottovoce.cli.progress.rate", lambda speed: "210 a minute")
     out = io.StringIO()
     console = Console(file=out, force_terminal=True, width=width, _environ={"TERM": "xterm"})
-    with progress_bar(console, "utterances") as update:
-        for done in range(0, 5000, 1000):
-            update(done, 4000)
+    with progress_bar(console, what) as update:
+        for done in range(0, total + 1, total // 4):
+            update(done, total)
     shown = Text.from_ansi(out.getvalue()).plain
-    assert re.search(r"utterances .* 4000/4000 210 a minute .*left 0:00:00 *\n", shown)
+    assert re.search(rf"{what} .* {total}/{total} 210 a minute .*left 0:00:00 *\n", shown)
 
 
 def test_output_beside_a_bar_stays_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,10 +152,10 @@ def test_long_commands_tell_how_far_they_are_and_print_what_they_did(
             "".join(json.dumps({"id": id, "reference": "one two", "text": "one"}) + "\n" for id in "abcd")
         )
     commands: list[tuple[tuple[object, ...], str]] = [
-        (("transcribe", model, sound), r"seconds of sound: [1-6] of 6"),
+        (("transcribe", model, sound), r"seconds: [1-6] of 6"),
         (
             ("ngram", "train", text, "--order", 2, "--out", tmp_path / "lm.arpa"),
-            "orders, counted and .*: 1 of 4",
+            "orders: 1 of 4",
         ),
         (("compare", tmp_path / "first.jsonl", tmp_path / "second.jsonl"), "bootstraps: 1 of 3"),
     ]

@@ -87,3 +87,29 @@ def test_the_demo_says_what_the_page_says(make_run: MakeRun, tmp_path: Path) -> 
     page = report(open_runs([str(run) for run in runs]))
     said = demo.verdict_line(tmp_path, arms).partition(": ")[2]
     assert said.startswith("s8bqat-5 is ") and said in page.replace("\u00a0", " ")
+
+
+def of_bytes(system: System, count: int) -> System:
+    """The system, had its file so many bytes."""
+    assert system.run.sizes
+    run = replace(system.run)
+    run.__dict__["sizes"] = replace(system.run.sizes, model_bytes=count)
+    return replace(system, run=run)
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(9_995, None), (9_500, "q4 is 5.0 % smaller than fp32, 9.5 kB"), (5_000, "q4 is 2.0 times smaller than fp32")],
+)
+def test_a_file_as_large_as_the_control_s_is_not_called_smaller(group: Group, count: int, said: str | None) -> None:
+    judged_so = with_verdicts(group, "non-inferior", "non-inferior")
+    systems = of_bytes(judged_so.control, 10_000), of_bytes(judged_so.systems[1], count)
+    text = headline(replace(judged_so, systems=systems))
+    assert text.startswith(said or "No system here is both smaller than fp32 and compared")
+
+
+def test_a_difference_without_end_has_no_upper_bound(group: Group) -> None:
+    system = with_verdicts(group, "not resolved", "inferior").systems[1]
+    assert system.difference
+    text = judged(group, replace(system, difference=replace(system.difference, high=float("inf"))))
+    assert text.endswith("to no upper bound), margin 2 %.")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from sottovoce.cli.demo import results_table
 from sottovoce.errors import ConfigError
@@ -97,4 +99,8 @@ def row(system: str, bits: int, wer: float, verdict: str, model_bytes: int = 100
 
 def test_the_table_has_a_row_for_each_system() -> None:
     rows = [row("fp32", 32, 10.0, "reference", 6000), row("s8bqat", 5, 10.5, "worse")]
-    assert results_table(rows, parse_recipe({"name": "x"}, "t")).row_count == 2
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(results_table(rows, parse_recipe({"name": "x"}, "t")))
+    shown = [line.split() for line in console.export_text().splitlines()]
+    (control,), (system,) = ([line for line in shown if name in line] for name in ("fp32", "s8bqat"))
+    assert "10.00" in control and {"10.50", "worse"} <= set(system)

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int kZeros = 6;
 constexpr int kLowestRate = 1'000, kHighestRate = 768'000;
-constexpr double kMostWeights = 1'000'000;
+constexpr int kMostWeights = 1'000'000;
 
 int checked_rate(int rate) {
   if (rate < kLowestRate || rate > kHighestRate) {
@@ -50,7 +50,7 @@ void LinearResampler::make_filter(int from_rate, int to_rate) {
   const double width = kZeros / (2.0 * cutoff);
   if (static_cast<double>(unit_out_) * (2 * width * from + 1) > kMostWeights) {
     throw Error("resampling from " + std::to_string(from_rate) + " to " + std::to_string(to_rate) +
-                " Hz needs too large a filter");
+                " Hz: expected a filter of at most " + std::to_string(kMostWeights) + " weights, found more");
   }
   for (std::int64_t phase = 0; phase < unit_out_; ++phase) {
     const double time = static_cast<double>(phase) / to;

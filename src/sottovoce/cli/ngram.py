@@ -68,7 +68,7 @@ def train(
     sentences = read_text(text)
     given = frequent_words(sentences, min_count) if vocabulary is None else read_word_list(vocabulary)
     words = Vocabulary.of(given)
-    with progress_bar(Console(stderr=True), "orders, counted and estimated") as update:
+    with progress_bar(Console(stderr=True), "orders") as update:
         model, discounts = train_kneser_ney(words.encode(sentences), words, order, cutoffs, update)
     save_ngram(out, model)
     for k, (count, discount) in enumerate(zip(model.counts, discounts, strict=False), start=1):

@@ -61,11 +61,10 @@ class Bar:
         self._progress.update(self._task, completed=done, total=total)
 
     def echo(self, line: str) -> None:
-        """Above the bar where both are on a terminal."""
-        if sys.stdout.isatty():
-            self._progress.console.out(line, highlight=False)
-        else:
-            typer.echo(line)
+        """To the byte, without the bar, which comes back below it."""
+        self._progress.stop()
+        typer.echo(line)
+        self._progress.start()
 
 
 class RateColumn(ProgressColumn):

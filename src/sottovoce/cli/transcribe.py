@@ -176,15 +176,15 @@ def _transcribe_files(
     recognizer: Recognizer, files: list[Path], nbest: int, as_json: bool, refused: list[DataError]
 ) -> None:
     lengths = {path: audio_seconds(path) for path in files}
-    done, total = 0.0, sum(lengths.values())
-    with progress_bar(Console(stderr=True), "seconds of sound") as bar:
+    done, total = 0.0, sum(lengths[path] for path in files)
+    with progress_bar(Console(stderr=True), "seconds") as bar:
         for batch in _batches(recognizer, files, refused):
             now = sum(lengths[path] for path, _ in batch)
             recognizer.decode_streams([stream for _, stream in batch], _part(bar, done, now, total))
             done += now
-            for path, stream in batch:
-                for line in _lines(path, recognizer.get_nbest(stream)[:nbest], nbest, as_json):
-                    bar.echo(line)
+            found = (_lines(path, recognizer.get_nbest(stream)[:nbest], nbest, as_json) for path, stream in batch)
+            if lines := [line for each in found for line in each]:
+                bar.echo("\n".join(lines))
 
 
 def _part(progress: Progress, before: float, now: float, total: float) -> Progress:

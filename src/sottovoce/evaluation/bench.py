@@ -24,6 +24,7 @@ from sottovoce.runtime.network import Network
 
 _WARM_UP = 10  # frames
 _ROUND = 20  # frames of one path before the next has its turn
+_TURN_UP = 3  # frames before those
 
 
 @dataclass(frozen=True)
@@ -98,27 +99,39 @@ def bench_in_turns(
 ) -> list[Bench]:
     """``bench`` of several models that take turns of a few frames, so that a slow minute of the machine falls on all.
 
-    ``progress`` is told of models measured and how many there are. Raises as ``bench`` does.
+    ``progress`` is told of rounds and how many there are. Raises as ``bench`` does.
     """
     _check_frames(frames)
     check_threads(num_threads)
     models = [load_model(path) for path in paths]
     networks = [make_network(model, num_threads=num_threads) for model in models]
-    timed = _in_turns([_stepper(network) for network in networks], frames)
-    found = []
-    for k, (path, model, network, times) in enumerate(zip(paths, models, networks, timed, strict=True)):
-        found.append(_figures(path, model, network, times, num_threads))
-        progress(k + 1, len(paths))
-    return found
+    timed = _in_turns([_stepper(network) for network in networks], frames, progress)
+    found = zip(paths, models, networks, timed, strict=True)
+    return [_figures(path, model, network, times, num_threads) for path, model, network, times in found]
 
 
-def _in_turns(runs: Sequence[Callable[[int], _Timed]], frames: int) -> list[_Timed]:
-    """So many frames of each, in rounds."""
+def _in_turns(
+    runs: Sequence[Callable[[int], _Timed]],
+    frames: int,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[_Timed]:
+    """So many frames of each: one in a stretch, several in rounds. What a turn begins with is not counted: the caches
+    are another model's then."""
     for run in runs:
         run(_WARM_UP)
+    if len(runs) == 1:
+        return [runs[0](frames)]
     counts = [min(_ROUND, frames - start) for start in range(0, frames, _ROUND)]
-    rounds = [[run(count) for run in runs] for count in counts]
+    rounds = []
+    for k, count in enumerate(counts):
+        rounds.append([_after_some(run, count) for run in runs])
+        progress(k + 1, len(counts))
     return [_Timed([s for t in of for s in t.seconds], sum(t.tokens for t in of)) for of in zip(*rounds, strict=True)]
+
+
+def _after_some(run: Callable[[int], _Timed], count: int) -> _Timed:
+    run(_TURN_UP)
+    return run(count)
 
 
 def _figures(path: Path, model: PackedModel, network: Network, timed: _Timed, num_threads: int) -> Bench:

@@ -56,7 +56,9 @@ def open_audio(path: str | Path, *, name: str = "", seconds: float | None = None
 
 
 def audio_seconds(path: str | Path) -> float:
-    """How long a file says that it is; 0 where it cannot be read."""
+    """How long a file says that it is; 0 where it cannot be read, and of a pipe, which is read but once."""
+    if not Path(path).is_file():
+        return 0.0
     try:
         with open_audio(path) as file:
             return file.samples / file.rate
@@ -87,10 +89,10 @@ def _blocks(file: soundfile.SoundFile, path: str | Path, name: str, count: int) 
 def _named(path: str | Path, name: str) -> Iterator[None]:
     try:
         yield
-    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError, TypeError) as error:
+    except (soundfile.SoundFileError, OSError, RuntimeError, MemoryError, TypeError, ValueError) as error:
         if not Path(path).exists():
             raise DataError(f"{name}: no such audio file") from None
-        if isinstance(error, TypeError):  # soundfile's for a name that ends in .raw
+        if Path(path).suffix.lower() == ".raw":  # soundfile takes no rate from such a file
             raise DataError(f"{name}: a .raw file does not say its rate and encoding: write it anew as .wav") from None
         said = _one_line(error).replace(str(path), name)
         raise DataError(f"{name}: not readable as audio ({said})") from None

@@ -106,7 +106,8 @@ def _filter(from_rate: int, to_rate: int) -> _Filter:
     cutoff = float(np.float32(0.99 * 0.5 * min(from_rate, to_rate)))
     width = _ZEROS / (2.0 * cutoff)
     if unit_out * (2 * width * from_rate + 1) > _MOST_WEIGHTS:
-        raise DataError(f"resampling from {from_rate} to {to_rate} Hz needs too large a filter")
+        expected = f"expected a filter of at most {_MOST_WEIGHTS} weights, found more"
+        raise DataError(f"resampling from {from_rate} to {to_rate} Hz: {expected}")
     time = np.arange(unit_out) / to_rate
     first = np.ceil((time - width) * from_rate).astype(np.int64)
     counts = np.floor((time + width) * from_rate).astype(np.int64) - first + 1

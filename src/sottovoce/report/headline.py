@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sottovoce.report.markup import signed
 from sottovoce.report.runs import RunFolder
-from sottovoce.report.systems import Group, System, smallest
+from sottovoce.report.systems import Group, System, is_smaller, smallest
 
 
 def chosen(group: Group) -> System | None:
@@ -18,7 +18,7 @@ def chosen(group: Group) -> System | None:
 def named(group: Group) -> System | None:
     """The system of the headline: the chosen one, else of the smaller ones that are not shown to lose, or of all the
     smaller ones, the one with the least error."""
-    smaller = [system for system in group.systems[1:] if system.difference and system.bytes < group.control.bytes]
+    smaller = [s for s in group.systems[1:] if s.difference and is_smaller(s, group.control)]
     open_ = [s for s in smaller if s.difference and s.difference.verdict.kind == "not resolved"]
     return chosen(group) or min(open_ or smaller, key=lambda system: system.error, default=None)
 
@@ -35,7 +35,7 @@ def headline(group: Group) -> str:
         )
     if system is None:
         return (
-            f"No system here is smaller than {control.run.name} and shown to keep its {_measure(group)} "
+            f"No system here is both smaller than {control.run.name} and compared with its {_measure(group)} "
             f"of {group.written(control.error)} on {group.words:,} words."
         )
     return judged(group, system)
@@ -53,22 +53,30 @@ def judged(group: Group, system: System) -> str:
     said = {
         "non-inferior": f", and keeps its {_measure(group)}: {both}, non-inferior at a margin of {margin}.",
         "not resolved": f"; whether it keeps the {_measure(group)} of {group.written(control.error)} is not resolved: "
-        f"{signed(d.estimate)} % ({signed(d.low)} to {signed(d.high)} %), margin {margin}.",
+        f"{signed(d.estimate)} % ({signed(d.low)} to {_upper(d.high)}), margin {margin}.",
         "worse": f", and its {_measure(group)} is worse: {both}; whether by more than the margin of {margin} is not "
         "resolved.",
         "inferior": f", and does not keep its {_measure(group)}: {both}, inferior at a margin of {margin}.",
     }[d.verdict.kind]
     return (
-        f"{system.run.name} is {control.bytes / system.bytes:.1f} times smaller than {control.run.name}, "
+        f"{system.run.name} is {_times(control.bytes / system.bytes)} smaller than {control.run.name}, "
         f"{_megabytes(system)} instead of {_megabytes(control)}{said}"
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f} times" if ratio >= 1.1 else f"{100 * (1 - 1 / ratio):.1f} %"
+
+
+def _upper(high: float) -> str:
+    return f"{signed(high)} %" if math.isfinite(high) else "no upper bound"
 
 
 def note(group: Group, groups: Sequence[Group]) -> str:
     """What stands under the headline: what was compared, why the named system is named, why the group stands apart."""
     found = []
     if len(group.systems) > 1:
-        detail = "" if group.measure == "perplexity" else f" of {group.split}, {group.utterances:,} utterances"
+        detail = "" if group.measure == "perplexity" else f" of {group.split}, {counted(group.utterances, 'utterance')}"
         count = counted(len(group.systems) - 1, "system")
         found.append(f"{count} against {group.control.run.name} on {group.words:,} words{detail}.")
         found.append(_why_named(group))
@@ -92,12 +100,12 @@ def unmeasured(runs: Sequence[RunFolder]) -> str:
 
 def counted(count: int, noun: str) -> str:
     """A number of things."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _kept(group: Group) -> list[System]:
     compared = [s for s in group.systems[1:] if s.difference and s.difference.verdict.kind == "non-inferior"]
-    return [system for system in compared if system.bytes < group.control.bytes]
+    return [system for system in compared if is_smaller(system, group.control)]
 
 
 def _why_named(group: Group) -> str:

@@ -69,6 +69,11 @@ class Group:
         return f"{error:.2f} %" if self.measure == "WER" else f"{error:.2f}"
 
 
+def is_smaller(system: System, control: System) -> bool:
+    """By more than files of one shape differ."""
+    return system.bytes * (1 + TIE) < control.bytes
+
+
 def smallest(systems: Sequence[System]) -> System | None:
     """The system with the fewest bytes, of those that are equally small the one with the least error."""
     least = min((system.bytes for system in systems), default=0)

@@ -49,14 +49,15 @@ def _explained(group: Group) -> str:
     if len(group.systems) > 1:
         text += f"Differences are relative to {group.control.run.name} and paired; the shaded band ends at the margin, "
         text += (
-            "an arrow points beyond the drawing. A verdict is one-sided at 95 % and for one system alone: non-inferior "
-            "is a loss surely below the margin, inferior one surely above it, worse a sure loss that may be either; "
-            "what is not resolved may be none. It sees, four times in five, a true loss of the size in brackets. "
+            "an arrow points beyond the drawing. A verdict is a one-sided test at 95 % of one system alone: "
+            "non-inferior is a loss shown to be below the margin, inferior one shown to be above it, worse a loss "
+            "shown that may be either; what is not resolved may be none. It sees, four times in five, a true loss of "
+            "the size in brackets. "
         )
         if group.measure == "WER":
             text += (
-                "p is MAPSSWE's, two-sided as the interval is, and corrected by Holm over the systems: both are "
-                "stricter than the verdict, and may leave room for no difference where it says worse. "
+                "p is MAPSSWE's, two-sided, corrected by Holm over the systems, and takes utterances as its units, "
+                "where verdict and interval take speakers or conversations: it may say less than they do, or more. "
             )
     if any(system.run.latency for system in group.systems):
         text += "Latency is the median of a frame, P90 what nine frames in ten stay below. "

@@ -37,8 +37,9 @@ class Stream:
     def accept_waveform(self, sample_rate: int, samples: ArrayLike) -> None:
         """Append samples (S,), floats in [-1, 1] or int16, of any rate, the same for the whole stream.
 
-        Raises DataError for a model that takes features, for a rate outside 1 kHz to 768 kHz, for samples that are not
-        finite or not one channel, after features or after the end; the stream is then as it was.
+        Raises DataError for a model that takes features, for a rate outside 1 kHz to 768 kHz or one whose resampling
+        filter is too large, for samples that are not finite or not one channel, after features or after the end; the
+        stream is then as it was.
         """
         if self._input.settings is None:
             raise DataError(f"this model takes features ({self._input.dim} values a frame), not waveforms")

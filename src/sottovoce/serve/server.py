@@ -16,8 +16,8 @@ _LOADING = 32  # connections beside the sockets: pages
 
 
 class PromptProtocol(H11Protocol):
-    """Drops a connection on which no whole request has come in ``request_seconds``, or none after an answer: uvicorn
-    waits for the first one without end, and for the rest of a head."""
+    """Drops a connection on which no whole head of a request has come in ``request_seconds``, or none after an answer:
+    uvicorn waits for the first one without end, and for the rest of a head."""
 
     request_seconds = 10.0
     _deadline: asyncio.TimerHandle | None = None
@@ -69,6 +69,6 @@ def make_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
 
 def _without_trace(record: logging.LogRecord) -> bool:
     """Text of a client's that is not UTF-8 is no failure of ours: one line, and not where it happened."""
-    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+    if record.exc_info and record.getMessage().startswith("Invalid UTF-8"):
         record.exc_info = None
     return True
