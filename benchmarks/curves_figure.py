@@ -38,6 +38,7 @@ def draw(axes: Axes, points: Sequence[Point], along: Callable[[Point], float | N
             xs, wers = zip(*there, strict=True)
             axes.plot(xs, wers, marker=marker, linestyle=line, color=colour, label=label, linewidth=1, markersize=4)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.spines[["top", "right"]].set_visible(False)

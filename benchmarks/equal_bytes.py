@@ -17,7 +17,7 @@ page's region named as the plan's file.
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +36,7 @@ from sottovoce.evaluation.bootstrap import relative_difference
 from sottovoce.evaluation.turns import CYCLE, Steps, interleaved
 from sottovoce.packed import load_model
 from sottovoce.peers import INT8_PEERS, make_peer
+from sottovoce.report.systems import TIE
 from sottovoce.runtime import make_network
 from sottovoce.training.comparison import CONTROL, Arm
 from sottovoce.training.workers import Task, run_tasks
@@ -144,7 +145,7 @@ def curve(curves: Curves) -> list[list[str]]:
 def budgets(curves: Curves) -> list[list[str]]:
     """At the bytes of each 8-bit file: the best of 8 bits, the best of fewer, and of those the best that is as fast."""
     lines = []
-    for budget in sorted({point.bytes for point in curves.rivals}):
+    for budget in _apart(point.bytes for point in curves.rivals):
         rival = curves.best(budget, eight=True)
         ours = curves.best(budget, eight=False)
         if rival is None or ours is None:
@@ -155,6 +156,15 @@ def budgets(curves: Curves) -> list[list[str]]:
         line += [fast.name, _wer(fast), curves.difference(rival, fast)] if fast else ["", "", ""]
         lines.append(line)
     return lines
+
+
+def _apart(sizes: Iterable[int]) -> list[int]:
+    """Ascending; of files of one shape, which differ by names in their headers, the largest."""
+    found: list[int] = []
+    for size in sorted(sizes, reverse=True):
+        if not found or size * (1 + TIE) < found[-1]:
+            found.append(size)
+    return found[::-1]
 
 
 def _wer(point: Point) -> str:

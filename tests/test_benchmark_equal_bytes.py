@@ -115,10 +115,10 @@ def test_the_preset_in_8_bits_is_a_rival_too_and_a_budget_is_told_once(
     place = place_of(corpus, "", 0, True, tmp_path)
     dev, test = (Results(Cells(tmp_path / "cells.jsonl"), (place,), split) for split in ("dev", "test"))
     for results in (dev, test):
-        for index, errors in ((0, 9), (1, 20), (3, 15), (4, 16)):
-            put(results, place, arms[index], errors, 1000 if index != 4 else 500)
+        for index, errors, size in ((0, 9, 400_000), (1, 20, 100_000), (3, 15, 100_008), (4, 16, 50_000)):
+            put(results, place, arms[index], errors, size)  # the name of an arm is in its header
     curves = Curves((corpus,), tuple(arms[1:]), dev, test, {}, 0.02)
-    assert [line[1:6:2] for line in budgets(curves)] == [
+    assert [line[0] for line in budgets(curves)] == ["100"] and [line[1:6:2] for line in budgets(curves)] == [
         [f"{corpus.size}, S8BQAT, 8 bits", f"{corpus.size}, S8BQAT, 4 bits", "+6.7 % [+6.7, +6.7]"]
     ]
 

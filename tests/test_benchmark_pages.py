@@ -187,14 +187,17 @@ def test_the_page_is_what_its_commands_make_of_the_committed_cells(
 
 
 @pytest.mark.slow
-def test_the_picture_is_drawn_from_the_committed_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, kept = tmp_path / "low_bits.svg", ROOT / "docs" / "images" / "low_bits.svg"
-    monkeypatch.setattr(sys, "argv", ["figure.py", "--out", str(drawn)])
-    importlib.import_module("figure").main()
+@pytest.mark.parametrize(("script", "picture"), [("figure", "low_bits.svg"), ("curves_figure", "equal_bytes.svg")])
+def test_the_picture_is_drawn_from_the_committed_cells(
+    script: str, picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn, kept = tmp_path / picture, ROOT / "docs" / "images" / picture
+    monkeypatch.setattr(sys, "argv", [f"{script}.py", "--out", str(drawn)])
+    importlib.import_module(script).main()
     numbers = [
         [float(x) for x in re.findall(r"-?\d+\.\d+", path.read_text(encoding="utf-8"))] for path in (drawn, kept)
     ]
-    assert numbers[0] == pytest.approx(numbers[1], abs=1e-3), "run again: python benchmarks/figure.py"
+    assert numbers[0] == pytest.approx(numbers[1], abs=1e-3), f"run again: python benchmarks/{script}.py"
 
 
 def test_every_cell_of_the_results_can_be_read() -> None:
