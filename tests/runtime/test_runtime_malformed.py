@@ -105,7 +105,7 @@ def check(result: Result) -> None:
     assert result.text == RECOGNIZER.tokenizer.decode(result.ids)
 
 
-@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 44_101, 48_000, 96_000, 191_999, 192_000])
+@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 44_101, 48_000, 96_000, 79_999, 192_000])
 def test_any_rate_is_taken_in_any_chunks(rate: int) -> None:
     samples = sound(0.5, rate=rate)
     stream, rng, at = RECOGNIZER.create_stream(), np.random.default_rng(0), 0
