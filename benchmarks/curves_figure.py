@@ -10,11 +10,13 @@ from statistics import mean
 
 import matplotlib.ticker
 from arms import load_plan
-from cells import Cells
+from cells import Cells, run_script
 from equal_bytes import HERE, Curves, Point, arms_of, curves_of, places_of
 from figure import save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from sottovoce.errors import DataError
 
 SEEDS = 3
 STYLES = {
@@ -76,9 +78,9 @@ def main() -> None:
     found = {name: curves_of(name, corpora, arms, plan, cells, places) for name in names}
     found = {name: curves for name, curves in found.items() if curves.points}
     if not found:
-        raise SystemExit(f"{options.results}: expected finished cells of {options.plan}, found none")
+        raise DataError(f"{options.results}: expected finished cells of {options.plan}, found none")
     save(columns(found), options.out)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)
