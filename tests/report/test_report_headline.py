@@ -89,6 +89,16 @@ def test_the_demo_says_what_the_page_says(make_run: MakeRun, tmp_path: Path) -> 
     assert said.startswith("s8bqat-5 is ") and said in page.replace("\u00a0", " ")
 
 
+def test_the_demo_of_a_single_utterance_says_what_was_measured(make_run: MakeRun, tmp_path: Path) -> None:
+    demo = pytest.importorskip("sottovoce.cli.demo")
+    arms = demo.default_arms(demo.load_rnnt_recipe("synth-small", []).compression)
+    arms = [arm for arm in arms if arm.name in ("fp32", demo.NAMED)]
+    for arm in arms:
+        heard = make_run(f"arms/{arm.name}", arm.bits) / "test.jsonl"
+        heard.write_text(heard.read_text().splitlines()[0] + "\n")
+    assert "No system here is both smaller than fp32 and compared" in demo.verdict_line(tmp_path, arms)
+
+
 def of_bytes(system: System, count: int) -> System:
     """The system, had its file so many bytes."""
     assert system.run.sizes

@@ -46,7 +46,7 @@ def test_points_stand_at_their_own_values_in_shapes_of_their_own() -> None:
 @pytest.mark.parametrize("count", [1, 4, 9])
 def test_labels_lie_on_no_point_and_on_no_other(count: int) -> None:
     places = [(100.0 + 3 * (k % 3), 100.0 + 6 * k) for k in range(count)]
-    boxes = [(x - 2.75, y - 8, x + 2.75, y) for x, y in place(places, ["4"] * count)]
+    boxes = [(x - 2.75, y - 8, x + 2.75, y) for x, y in place(places, ["4"] * count, (0.0, 0.0, 360.0, 250.0))]
     boxes += [(x - 4, y - 4, x + 4, y + 4) for x, y in places]
     labels = range(count)
     for k in labels:
@@ -54,6 +54,22 @@ def test_labels_lie_on_no_point_and_on_no_other(count: int) -> None:
             own = boxes[k]
             apart = own[2] <= other[0] or other[2] <= own[0] or own[3] <= other[1] or other[3] <= own[1]
             assert j == k or apart
+
+
+@given(st.lists(st.tuples(st.floats(45, 341), st.floats(19, 209)), min_size=1, max_size=6), st.integers(1, 20))
+def test_labels_stay_inside_the_drawing(places: Places, letters: int) -> None:
+    labels = ["4" * letters] * len(places)
+    half = 2.75 * letters
+    for x, y in place(places, labels, (40.0, 14.0, 346.0, 214.0)):
+        assert x - half >= 40 and x + half <= 346 and y - 8 >= 14 and y <= 214
+
+
+def test_whiskers_of_equal_sizes_stand_side_by_side() -> None:
+    found = [Point(x, 5.0, "4", "", k, 4.0, 6.0) for k, x in enumerate((2.0, 2.0, 2.0, 9.0))]
+    page = scatter(found, "x", "y", label="plot")
+    stems = [float(left) for left in re.findall(r'M([\d.]+),[\d.]+V[\d.]+" class="whisker', page)]
+    dots = [float(left) for left in re.findall(r"translate\(([\d.]+),", page)]
+    assert [left - dot for left, dot in zip(stems, dots, strict=True)] == pytest.approx([-4, 0, 4, 0], abs=0.11)
 
 
 @pytest.mark.parametrize("count", [3, 40])

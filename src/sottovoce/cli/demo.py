@@ -19,7 +19,7 @@ from sottovoce.data.prepare import prepare
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bench import bench_in_turns
 from sottovoce.evaluation.results import ResultRow
-from sottovoce.report.headline import judged
+from sottovoce.report.headline import headline, judged
 from sottovoce.report.opening import open_runs
 from sottovoce.report.runs import BENCH
 from sottovoce.report.systems import measured
@@ -105,7 +105,8 @@ def verdict_line(out: Path, arms: list[Arm]) -> str:
     seen."""
     (group,), _ = measured(open_runs([str(out / "arms" / arm.name) for arm in arms]))
     system = next(s for s in group.systems if s.run.name == NAMED)
-    return f"named before any score was seen: {judged(group, system)}"
+    said = judged(group, system) if system.difference else headline(group)  # of one utterance nothing is compared
+    return f"named before any score was seen: {said}"
 
 
 def _measure_once(runs: list[Run], progress: Callable[[int, int], None]) -> None:

@@ -22,6 +22,7 @@ _SHAPES = (
     "M-2.4,-4.4h4.8L4.8,0L2.4,4.4h-4.8L-4.8,0z",
     "M-5,-2.6h10v5.2h-10z",
 )
+_APART = 4.0  # units between two whiskers
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,15 @@ def scatter(points: Sequence[Point], x_title: str, y_title: str, *, label: str) 
     y = _padded(min(ys), max(ys), HEIGHT - BOTTOM, TOP)
     corners = [(x(u), y(v)) for u, v in front(points)]
     marks = [path([*corners, (x.stop, corners[-1][1])], class_="front")]
-    marks += [_whisker(p, x(p.x), y) for p in points if p.low is not None and p.high is not None]
     places = [(x(p.x), y(p.y)) for p in points]
+    marks += [_whisker(p, left, y) for p, left in zip(points, _side_by_side([at for at, _ in places]), strict=True)]
     for p, (left, top) in zip(points, places, strict=True):
         at = f"translate({left:.1f},{top:.1f})"
         marks.append(
             element("path", element("title", p.title), d=_SHAPES[p.series], transform=at, class_=f"dot s{p.series}")
         )
-    for p, (left, top) in zip(points, place(places, [p.label for p in points]), strict=True):
+    within = (LEFT, 0.0, WIDTH, HEIGHT - BOTTOM)
+    for p, (left, top) in zip(points, place(places, [p.label for p in points], within), strict=True):
         marks.append(element("text", p.label, x=left, y=top, class_=f"mark s{p.series}", text_anchor="middle"))
     return figure(x, y, x_title, y_title, marks, label)
 
@@ -73,6 +75,18 @@ def front(points: Sequence[Point]) -> list[tuple[float, float]]:
         corners.append((p.x, p.y))
         best = p.y
     return corners
+
+
+def _side_by_side(places: Sequence[float]) -> list[float]:
+    """Where whiskers stand, so that those of points that are nearly above each other do not lie on one another."""
+    found = list(places)
+    order = sorted(range(len(places)), key=places.__getitem__)
+    while order:
+        together = [k for k in order if places[k] - places[order[0]] < _APART]
+        for step, k in enumerate(together):
+            found[k] = places[k] + _APART * (step - (len(together) - 1) / 2)
+        order = order[len(together) :]
+    return found
 
 
 def _whisker(p: Point, left: float, y: Axis) -> Markup:
