@@ -6,22 +6,24 @@ compression section of each. One cell is one arm on one fold and seed, judged by
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from cells import Cells
+from cells import Cells, Result
 from filelock import FileLock
 from places import Place
 
 from sottovoce.data.prepare import prepare
+from sottovoce.errors import DataError
 from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import total
 from sottovoce.packed import file_sizes
+from sottovoce.packed.model import trained_hash
 from sottovoce.training.arms import Job, carry_out, resolved
 from sottovoce.training.comparison import CONTROL, Arm, job_of
 from sottovoce.training.config import CompressionConfig, Recipe
@@ -162,6 +164,7 @@ def run_arm(place: Place[Corpus], arm: Arm, split: str) -> tuple[dict[str, Any],
     figures = counts_of(found) | {"loss_per_token": loss_per_token(model, place.data, split)}
     sizes = file_sizes(model)
     figures |= {"model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes}
+    figures["base"] = trained_hash(place.base.model)
     if arm.name == CONTROL:
         figures["speakers"] = [h.speaker for h in found]
         figures["words_each"] = [s.errors.words for s in score_hypotheses(found)]
@@ -169,6 +172,29 @@ def run_arm(place: Place[Corpus], arm: Arm, split: str) -> tuple[dict[str, Any],
     else:
         figures["mapsswe_p"] = p_against(found, hypotheses_of(place, Arm(CONTROL, None), split))
     return cell_config(place, arm, split), place.seed, figures, time.perf_counter() - begin
+
+
+def check_base(cells: Cells, result: Result) -> None:
+    """Arms of one network, fold and seed are compared with each other, so all have to come from one 32-bit training.
+
+    Raises DataError where finished cells are of another one, which another machine has made, say: their base is
+    another, or an arm that was scored before (the control is again where only others are due) errs elsewhere.
+    """
+    config, seed, figures, _ = result
+    done = cells.done(config, seed)
+    mixed = done is not None and done["figures"]["errors"] != figures["errors"]
+    for row in cells.rows():
+        if row["seed"] == seed and _network(row["config"]) == _network(config):
+            mixed |= row["figures"].get("base", figures["base"]) != figures["base"]
+    if mixed:
+        raise DataError(
+            f"{cells.path}: expected cells of {config['corpus']} {config['fold']}, seed {seed}, from the 32-bit "
+            f"training {figures['base']}, found those of another; go on where they were made, or remove them"
+        )
+
+
+def _network(config: Mapping[str, Any]) -> list[Any]:
+    return [config.get(key) for key in ("corpus", "fold", "quick", "recipe", "changes")]
 
 
 def job_at(place: Place[Corpus], arm: Arm) -> Job:

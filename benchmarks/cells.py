@@ -60,6 +60,7 @@ class Cells:
     def __init__(self, path: Path | str) -> None:
         """Read what is there; lines cut short by a kill are skipped, and their cells run again."""
         self.path = Path(path)
+        self._commit = commit_id()  # of the code as it was read, whatever is committed while it measures
         self._rows: dict[tuple[str, int], Row] = {}
         self._read: set[tuple[str, int]] = set()
         if self.path.exists():
@@ -73,6 +74,10 @@ class Cells:
         key = (config_hash(config), seed)
         self._read.add(key)
         return self._rows.get(key)
+
+    def rows(self) -> Iterator[Row]:
+        """All finished rows, in the order of the file."""
+        return iter(self._rows.values())
 
     def latest(self, key: Callable[[dict[str, Any]], Hashable | None]) -> dict[Any, list[Row]]:
         """Finished rows by what ``key`` makes of their configuration, None to leave it out: of configurations that are
@@ -105,7 +110,7 @@ class Cells:
             "seed": seed,
             "figures": dict(figures),
             "seconds": round(seconds, 3),
-            "commit": commit_id(),
+            "commit": self._commit,
             "machine": machine(),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)

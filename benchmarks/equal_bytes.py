@@ -284,17 +284,18 @@ def _tasks(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], split
 
 
 def _hours(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm]) -> float:
-    """What is trained already is only scored."""
-    hours = 0.0
+    """What is trained already, or for the other split, is only scored."""
+    hours, trained = 0.0, set[str]()
     for split in ("test", "dev"):
         for task in _tasks(cells, places, arms, split):
-            place = task.arguments[0]
+            place, new = task.arguments[0], task.name not in trained
+            trained.add(task.name)
             if task.run is train_base:
-                hours += base_hours(place) if split == "test" else 0.0
+                hours += base_hours(place) if new else 0.0
                 continue
             arm = task.arguments[1]
             trains = arm.compression is not None and not arm.rounds and not model_of(place, arm).exists()
-            hours += place.source.arm_hours if split == "test" and trains else SCORE_HOURS
+            hours += place.source.arm_hours if new and trains else SCORE_HOURS
     return hours
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import arms
+import torch
 import yaml
 from arms import Corpus, hypotheses_of, model_of, p_against, run_arm, train_base
 from cells import Cells, Result, config_hash
+from filelock import FileLock
 from places import Place
 from searches import levels_of, searched
 
@@ -182,13 +184,19 @@ def choose(place: Place[Corpus], row: Row, rounded: Row) -> tuple[BitPlan, dict[
     assert row.search is not None
     settings, folder = row.search.settings, place.folder / "searches"
     most = file_sizes(model_of(place, rounded.arm())).model_bytes
-    table, seconds = searched(
-        folder / f"{row.search.key(row.bits)}.json",
-        lambda: search_inputs(place.base.folder, data=place.data, utterances=settings["utterances"], seed=place.seed),
-        settings,
-        _average_within(place, settings, most) if settings["metric"] == "nas" else None,
-        cache=folder,
-    )
+    key = row.search.key(row.bits)
+    (folder / key).mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    with FileLock(folder / f"{key}.lock"):  # several widths take one table
+        table, seconds = searched(
+            folder / f"{key}.json",
+            lambda: search_inputs(
+                place.base.folder, data=place.data, utterances=settings["utterances"], seed=place.seed
+            ),
+            settings,
+            _average_within(place, settings, most) if settings["metric"] == "nas" else None,
+            cache=folder / key,  # its own, or a budget's seconds would be those of another's leftovers
+        )
     choice = table.choose(max_bytes=most)
     return choice.plan, {
         "omega": choice.omega,

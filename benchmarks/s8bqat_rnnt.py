@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from arms import Corpus, arm_of, base_hours, cell_config, load_plan, place_of, tasks_of, train_base
+from arms import Corpus, arm_of, base_hours, cell_config, check_base, load_plan, place_of, tasks_of, train_base
 from cells import Cells, Result, print_machine, run_script
 from numpy.typing import NDArray
 from options import add_options, kept_cells
@@ -346,6 +346,7 @@ def record(cells: Cells, result: Result | None) -> str:
     """Keep a finished cell, and say what it found; a 32-bit training is no cell."""
     if result is None:
         return "done"
+    check_base(cells, result)
     cells.keep(result)
     _, _, figures, seconds = result
     return f"WER {figures['wer']:.2f} %, {figures['loss_per_token']:.4f} nats a token, {seconds:.0f} s"

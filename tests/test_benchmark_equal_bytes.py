@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from sottovoce.errors import DataError
 from sottovoce.training.comparison import CONTROL, Arm
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.append(str(BENCHMARKS))  # scripts, not a package
 import cells as finished  # noqa: E402
 import equal_bytes  # noqa: E402
-from arms import Corpus, cell_config, load_plan, model_of, place_of  # noqa: E402
+from arms import Corpus, cell_config, check_base, load_plan, model_of, place_of  # noqa: E402
 from cells import Cells  # noqa: E402
 from equal_bytes import (  # noqa: E402
     OURS,
@@ -175,3 +176,24 @@ def test_what_is_trained_is_only_scored(plan: tuple[list[Corpus], list[Arm]], tm
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert equal_bytes._hours(cells, [place], arms) == pytest.approx(scored)
+
+
+def test_cells_of_two_trainings_of_one_network_are_not_mixed(
+    plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
+) -> None:
+    (corpus, *_), arms = plan
+    place, cells = place_of(corpus, "", 0, True, tmp_path), Cells(tmp_path / "cells.jsonl")
+
+    def result(arm: Arm, base: str, errors: int, seed: int = 0) -> tuple[dict[str, Any], int, dict[str, Any], float]:
+        return cell_config(place, arm, "test"), seed, {"errors": [errors], "base": base}, 1.0
+
+    cells.record(cell_config(place, arms[0], "test"), 0, {"errors": [7]}, 1.0)  # of before bases were told
+    check_base(cells, result(arms[0], "a", 7))
+    with pytest.raises(DataError, match="expected cells of an4-"):
+        check_base(cells, result(arms[0], "a", 8))  # the control of a remade network errs elsewhere
+    for known in (result(arms[1], "a", 5), result(arms[2], "a", 6)):
+        check_base(cells, known)
+        cells.keep(known)
+    check_base(cells, result(arms[3], "b", 5, seed=1))
+    with pytest.raises(DataError, match="another"):
+        check_base(cells, result(arms[3], "b", 5))
