@@ -20,7 +20,9 @@ from searches import clocked, searched
 from sottovoce.cli.second_pass import Reading, SecondPass, tune_mixture
 from sottovoce.decoding.conversations import conversation_of
 from sottovoce.decoding.language_model import LanguageModel
+from sottovoce.decoding.mixture import read_mixture, write_mixture
 from sottovoce.decoding.nbest_files import write_nbest
+from sottovoce.errors import DataError
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
 from sottovoce.packed import trained_hash
 from sottovoce.packed.replacing import replacing
@@ -141,6 +143,12 @@ class Cell:
     def hypotheses(self) -> Path:
         return self.setting.folder / "rescored" / f"{config_hash(self.config)}.jsonl"
 
+    @property
+    def weights(self) -> Path:
+        """The file of float32's weights of the second pass, tuned on dev."""
+        named = {"ngram": self.setting.content["ngram"]}
+        return self.setting.folder / "rescored" / f"weights-{config_hash(named)}.json"
+
     def plan(self, role: str) -> BitPlan | None:
         """The bits of one of the models, once they have been chosen."""
         return None if self.bits is None else BitPlan.load(_plan_file(self, role))
@@ -174,10 +182,7 @@ def choose(setting: Setting) -> None:
     if _told(setting).exists() and wanted <= json.loads(_told(setting).read_text()).keys():
         return
     torch.set_num_threads(1)
-    clock = setting.folder / "search" / "joint.seconds"
-    with clocked(clock):
-        told = _chosen(setting)
-    told["seconds"] = float(clock.read_text())
+    told = _chosen(setting)
     with replacing(_told(setting)) as stream:
         stream.write(json.dumps(told, indent=1).encode())
 
@@ -186,15 +191,24 @@ def _chosen(setting: Setting) -> dict[str, Any]:
     """What the search expects of each budget and split, whose plans it leaves in their files."""
     search = setting.plan["search"]
     models = joint_models(setting.runs)
-    inputs = joint_inputs(models, data=setting.data, utterances=search["utterances"], nbest=search["nbest"])
+    inputs = joint_inputs(
+        models,
+        data=setting.data,
+        utterances=search["utterances"],
+        nbest=search["nbest"],
+        blank_penalty=setting.plan["first_pass"]["blank_penalty"],
+    )
     scorers = {role: replace(x, cache=setting.folder / "search" / role) for role, x in inputs.scorers.items()}
     inputs = replace(inputs, scorers=scorers)
-    table = joint_sensitivity(scorers, inputs.lists, search["bits"], by=search["by"])
+    clock = setting.folder / "search" / "joint.seconds"
+    with clocked(clock):
+        table = joint_sensitivity(scorers, inputs.lists, search["bits"], by=search["by"])
     own = {
         SEPARATE: own_tables(scorers, table, search["by"]),
         APART: {role: divergences(setting, role) for role in ROLES},
     }
     told: dict[str, Any] = {"float_errors": inputs.lists.expected_errors(), "words": inputs.lists.words}
+    told["seconds"] = float(clock.read_text())
     for bits in setting.plan["budgets"]:
         for split, plans in splits_of(scorers, table, own, bits).items():
             cell = Cell(setting, bits, split)
@@ -261,16 +275,24 @@ def _expected(inputs: JointInputs, plans: Mapping[str, BitPlan]) -> dict[str, An
 
 
 def run_cell(cell: Cell) -> Result:
-    """Both files, the lists of the one, the second pass of the other, and word errors."""
+    """Both files, the lists of the one, the second pass of the other, and word errors: with weights tuned for these
+    files, and (``fixed``) with those of float32."""
     begin = time.perf_counter()
     torch.set_num_threads(1)
     setting = cell.setting
     files = {role: made(cell, role) for role in ROLES}
     dev, scored = (lists_of(setting, files[ASR], split) for split in ("dev", setting.split))
-    heard, figures = second_pass(files[LM], setting.ngram, dev, scored)
     cell.hypotheses.parent.mkdir(parents=True, exist_ok=True)
+    passes, tuned = tuned_pass(files[LM], setting.ngram, dev)
+    if cell.bits is None:
+        assert passes.mixture is not None
+        write_mixture(cell.weights, passes.mixture, tuned)
+    first, heard = heard_by(passes, scored)
     write_hypotheses(cell.hypotheses, heard)
-    figures |= counts_of(heard)
+    figures = counts_of(heard) | {"first": counts_of(first), "dev": tuned, "mapsswe_p_first": p_against(heard, first)}
+    if cell.bits is not None:
+        mixture = read_mixture(cell.weights)
+        figures["fixed"] = counts_of(heard_by(replace(passes, mixture=mixture, shares=mixture.shares), scored)[1])
     figures["words_each"] = [len((x.reference or "").split()) for x in heard]
     figures["conversations"] = [conversation_of(x.id, x.recording) for x in heard]
     figures["models"] = {role: sizes_of(file) for role, file in files.items()}
@@ -302,21 +324,26 @@ def lists_of(setting: Setting, recognizer: Path, split: str) -> Path:
     return path
 
 
-def second_pass(lm: Path, ngram: Path | None, dev: Path, scored: Path) -> tuple[list[Hypothesis], dict[str, Any]]:
-    """What ``sottovoce rescore`` makes of the lists: weights by the fewest errors on dev, the language model alone, or
-    in a linear interpolation with an n-gram model by the shares that are likeliest there."""
+def tuned_pass(lm: Path, ngram: Path | None, dev: Path) -> tuple[SecondPass, dict[str, Any]]:
+    """What ``sottovoce rescore`` makes of lists: weights by the fewest errors on dev, the language model alone, or in a
+    linear interpolation with an n-gram model by the shares that are likeliest there."""
     models: dict[str, LanguageModel] = {LM: read_language_model(lm)}
     if ngram is not None:
         models[NGRAM] = read_language_model(ngram)
     shares = {} if ngram is None else dict.fromkeys(models, 0.5)
-    passes = SecondPass(Reading(), models, shares, None, {}, None)
-    passes, tuned = tune_mixture(passes, dev, ngram is not None, ())
-    rescored, found = passes.run(scored, passes.reading.read(scored), None)
+    return tune_mixture(SecondPass(Reading(), models, shares, None, {}, None), dev, ngram is not None, ())
+
+
+def heard_by(passes: SecondPass, lists: Path) -> tuple[list[Hypothesis], list[Hypothesis]]:
+    """The best entries of both passes. Raises DataError for lists that cannot all be scored."""
+    rescored, found = passes.run(lists, passes.reading.read(lists), None)
     if found["skipped"]:
-        raise SystemExit(f"{scored}: expected every list to be scored, found {found['skipped']} that could not be")
-    heard = [Hypothesis(x.id, " ".join(x.second), x.speaker, x.recording, x.reference) for x in rescored]
-    first = {key: found["first"][key] for key in ("wer", "errors")}
-    return heard, {"first": first, "oracle_errors": found.get("oracle_errors"), "dev": tuned}
+        raise DataError(f"{lists}: expected every list to be scored, found {found['skipped']} that could not be")
+    first, second = (
+        [Hypothesis(x.id, " ".join(words(x)), x.speaker, x.recording, x.reference) for x in rescored]
+        for words in (lambda x: x.first, lambda x: x.second)
+    )
+    return first, second
 
 
 def _plan_file(cell: Cell, role: str) -> Path:

@@ -10,11 +10,12 @@ as 'sottovoce search --models asr=RUN,lm=RUN --max-bytes' does (joint), by how m
 expected word errors of dev's n-best lists, or by how far the posterior of their word errors moves (joint, divergence);
 or in proportion to the models' float32 bytes, each model's bits then chosen
 within its own part: by the same sensitivities (separate), or by the divergence of its own output, as one searches
-models that know nothing of each other (separate, KL). Nothing is trained. Test is scored by the
-rounded recognizer's beam search and a second pass of the rounded language model (--ngram: interpolated with that n-gram
-model), its weights tuned on the same recognizer's lists of dev; both run with int8 activations. Differences are paired,
-with a bootstrap over conversations. Finished cells are not run again; ``--table`` only prints
-them, without RUNs those of the runs that were measured last; ``--page`` puts them into a page's region ``PLAN SPLIT``.
+models that know nothing of each other (separate, KL). Nothing is trained. Test is scored by the rounded recognizer's
+beam search and a second pass of the rounded language model (--ngram: interpolated with that n-gram model, which the
+search does not know), its weights tuned on the same recognizer's lists of dev, and once more with those of the 32-bit
+models; rounded matrices run with int8 activations, float32 ones in float32. Differences are paired, with a bootstrap
+over conversations. Finished cells are not run again; ``--table`` only prints them, without RUNs those of the runs that
+were measured last; ``--page`` puts them into a page's region ``PLAN SPLIT``.
 """
 
 import argparse
@@ -51,6 +52,7 @@ HERE = Path(__file__).parent
 SIZES = ["budget", "split", "recognizer: bytes (bits)", "language model: bytes (bits)", "together"]
 SIZES += ["errors expected of the lists"]
 COLUMNS = ["budget", "split", "first pass WER %", "WER %", "95 %", "from fp32", "joint from this", "p (Holm)"]
+COLUMNS += ["WER %, fp32's weights", "joint from this, fp32's weights"]
 
 
 def sizes(cells: Cells, setting: Setting) -> list[list[str]]:
@@ -83,8 +85,10 @@ def table(cells: Cells, setting: Setting) -> list[list[str]]:
                 f"{figures['wer']:.2f}",
                 _interval(figures),
                 "" if control is None or not compressed else spread(difference(control, figures)),
-                "" if joint is None else _gain(difference(figures, joint), figures, joint),
+                "" if joint is None else _gain(figures, joint),
                 "" if cell.name not in p else f"{p[cell.name]:.3f}",
+                f"{figures['fixed']['wer']:.2f}" if compressed else "",
+                "" if joint is None else _gain(_fixed(figures), _fixed(joint)),
             ]
         )
     return lines
@@ -107,9 +111,14 @@ def difference(control: dict[str, Any], system: dict[str, Any]) -> RelativeDiffe
     return relative_difference([control["errors"]], [system["errors"]], clusters)
 
 
-def _gain(found: RelativeDifference, separate: dict[str, Any], joint: dict[str, Any]) -> str:
-    points = joint["wer"] - separate["wer"]
+def _gain(separate: dict[str, Any], joint: dict[str, Any]) -> str:
+    points, found = joint["wer"] - separate["wer"], difference(separate, joint)
     return f"{points:+.2f} points, {spread(found)}: {order(found)}"
+
+
+def _fixed(figures: dict[str, Any]) -> dict[str, Any]:
+    """The same files with float32's weights of the second pass."""
+    return {**figures, **figures["fixed"]}
 
 
 def _expected(figures: dict[str, Any]) -> str:
@@ -146,10 +155,14 @@ def show(cells: Cells, setting: Setting, emit: Tables) -> None:
     if lines:
         emit(f"one budget or two: bytes, {what}", SIZES, sizes(cells, setting))
         emit(f"one budget or two: word errors, {what}", COLUMNS, lines)
+    control = figures_of(cells, Cell(setting, None, FLOAT))
+    if control is not None:
+        told = spread(difference({**control, **control["first"]}, control))
+        emit.text(f"In 32 bits the second pass is {told} from the first, MAPSSWE's p {control['mapsswe_p_first']:.3f}.")
     for cell in cells_of(setting):
         figures = figures_of(cells, cell)
         if figures is not None and "search" in figures:
-            emit.text(f"Searching both models took {figures['search']['seconds']:.0f} s.")
+            emit.text(f"The joint sensitivities of both models took {figures['search']['seconds']:.0f} s.")
             break
     missing = [cell.name for cell in cells_of(setting) if figures_of(cells, cell) is None]
     if missing:

@@ -147,10 +147,12 @@ def setting(tmp_path: Path) -> Setting:
 def put(cells: Cells, cell: Cell, errors: Sequence[int], **more: Any) -> None:
     """A finished cell of ten conversations with an utterance of ten words each."""
     models = {role: {"model_bytes": 1000, "average_bits": 2.5} for role in ("asr", "lm")}
-    figures: dict[str, Any] = {"errors": list(errors), "wer": float(sum(errors)), "first": {"wer": 77.0}}
+    figures: dict[str, Any] = {"errors": list(errors), "wer": float(sum(errors))}
+    figures |= {"first": {"wer": 77.0, "errors": [8] * CONVERSATIONS}, "mapsswe_p_first": 0.25}
     figures |= {"words_each": [10] * CONVERSATIONS, "conversations": [f"c{i}" for i in range(CONVERSATIONS)]}
     figures |= {"models": models, "mapsswe_p": {other.split: 0.01 for other in cell.compared}}
     if cell.bits is not None:
+        figures["fixed"] = {"wer": figures["wer"] + 1, "errors": [e + 1 for e in errors]}
         figures["search"] = {"expected_errors": 30.0, "float_errors": 20.0, "words": 100, "seconds": 5.0}
     cells.record(cell.config, 0, {**figures, **more}, 1.0)
 
@@ -165,8 +167,9 @@ def test_the_joint_split_stands_beside_the_others_of_its_budget(setting: Setting
     splits = (UNIFORM, APART, SEPARATE, DIVERGED, JOINT)
     assert [line[:2] for line in lines] == [["", FLOAT], *(["3 bits", split] for split in splits)]
     control, uniform, apart, separate, diverged, joint = lines
-    assert joint[2:5] == ["77.00", "30.00", "[30.00, 30.00]"] and control[5:] == ["", "", ""]
-    assert joint[5] == "+50.0 % [+50.0, +50.0], upper +50.0 %" and joint[6:] == ["", ""]
+    assert joint[2:5] == ["77.00", "30.00", "[30.00, 30.00]"] and control[5:8] == ["", "", ""]
+    assert joint[5] == "+50.0 % [+50.0, +50.0], upper +50.0 %" and joint[6:] == ["", "", "31.00", ""]
+    assert uniform[9] == "-10.00 points, -20.0 % [-20.0, -20.0], upper -20.0 %: fewer" and control[8:] == ["", ""]
     assert uniform[6] == "-10.00 points, -25.0 % [-25.0, -25.0], upper -25.0 %: fewer"
     assert separate[6] == "+0.00 points, +0.0 % [+0.0, +0.0], upper +0.0 %: not resolved"
     assert apart[6].startswith("+10.00 points, +50.0 %") and apart[6].endswith("more")
@@ -242,7 +245,8 @@ def test_tables_need_only_cells(
     for folder in setting.runs.values():
         (folder / "model.safetensors").unlink()
     out = called()
-    assert "20.00" in out and "90.00" not in out and "80.00" not in out and "Searching both models took 5 s." in out
+    assert "In 32 bits the second pass is" in out
+    assert "20.00" in out and "90.00" not in out and "80.00" not in out and "of both models took 5 s." in out
     page = tmp_path / "page.md"
     page.write_text("<!-- tables: joint_budget test -->\n<!-- end of tables: joint_budget test -->\n")
     assert called("--page", page) == ""
@@ -318,7 +322,7 @@ def test_a_tiny_recognizer_and_language_model_go_all_the_way(
     out = capsys.readouterr().out
     named = {tuple(cell.strip() for cell in line.split("│")[1:3]) for line in out.splitlines() if "│" in line}
     assert told[0] == "done" and all(line.startswith("WER ") for line in told[1:])
-    assert {("4 bits", s) for s in SPLITS if s != FLOAT} <= named and "Searching both models took" in out
+    assert {("4 bits", s) for s in SPLITS if s != FLOAT} <= named and "sensitivities of both models took" in out
     found = {cell.split: joint_budget.figures_of(cells, cell) or {} for cell in cells_of(setting)}
     total = {split: sum(x["model_bytes"] for x in figures["models"].values()) for split, figures in found.items()}
     assert max(total[JOINT], total[SEPARATE], total[APART]) <= total[UNIFORM] < total[FLOAT]
@@ -332,4 +336,7 @@ def test_a_tiny_recognizer_and_language_model_go_all_the_way(
     monkeypatch.setattr(joint_arms, "joint_models", None)
     choose(setting)  # plans that are there are not chosen again
     monkeypatch.setattr(joint_arms, "nbest_split", None)
-    assert run_cell(uniform)[2]["errors"] == found[UNIFORM]["errors"]
+    again = run_cell(uniform)[2]
+    assert again["errors"] == found[UNIFORM]["errors"] and again["fixed"] == found[UNIFORM]["fixed"]
+    first = found[FLOAT]["first"]["errors"]
+    assert len(first) == len(found[FLOAT]["errors"]) and 0 <= found[FLOAT]["mapsswe_p_first"] <= 1

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from sottovoce.cli.joint_search import _sized, _write
+from sottovoce.errors import ConfigError
 from sottovoce.packed import file_sizes
 from sottovoce.quant import BitPlan
 from sottovoce.search import SensitivityTable
+from sottovoce.search.measuring import MID_RISE
 from sottovoce.training.config import parse_recipe
 from sottovoce.training.joint import joint_inputs, joint_models
 from sottovoce.training.run import Run
+from sottovoce.training.searching import open_trained
 from sottovoce.training.train import train
 
 PHASE = {"epochs": 1, "learning_rate": 5e-3, "warmup_steps": 4}
@@ -120,6 +124,22 @@ def test_a_budget_too_small_and_rows_without_a_role_are_refused_before_a_list_is
     assert code == 2 and "max_bytes: at least" in err and err.count("\n") == 1
     code, _, err = run(*models, "--max-bytes", "20kB", "--rows", "embedding.weight=3")
     assert code == 2 and "expected a role first" in err and err.count("\n") == 1
+
+
+def test_plans_of_one_budget_are_written_for_both_runs_or_for_none(runs: dict[str, Path], tmp_path: Path) -> None:
+    models = {role: open_trained(runs[role]) for role in ("asr", "lm")}
+    borders: dict[str, dict[str, list[int]]] = {"asr": {}, "lm": {}}
+    table = _sized(models, borders, "tensor", (2, 4), MID_RISE)
+    plans = {role: BitPlan.uniform(x.searchable.model, 4) for role, x in models.items()}
+    (tmp_path / "asr").mkdir()
+    with pytest.raises(ConfigError, match="the plans cannot be written, neither was"):
+        _write(table, plans, {"asr": tmp_path / "asr", "lm": tmp_path / "gone"})
+    assert list(tmp_path.rglob("*")) == [tmp_path / "asr"]
+    (tmp_path / "gone").mkdir()
+    _write(table, plans, {"asr": tmp_path / "asr", "lm": tmp_path / "gone"})
+    for role, folder in (("asr", tmp_path / "asr"), ("lm", tmp_path / "gone")):
+        assert BitPlan.load(folder / "plan.json") == plans[role]
+        assert SensitivityTable.load(folder / "joint_sensitivity.json").clusters == table.clusters
 
 
 def test_lists_are_the_same_each_time_and_hold_both_scores(runs: dict[str, Path], monkeypatch) -> None:

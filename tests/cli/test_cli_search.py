@@ -108,6 +108,8 @@ def test_a_byte_budget_is_kept_and_the_next_budget_is_free(run, base: Run, tmp_p
         (("search", "{run}", "--average-bits", "2", "--bits", "1,two"), "--bits 1,two: expected whole numbers"),
         (("search", "{run}", "--average-bits", "2", "--bits", "1,9"), "bits must be whole numbers from 1 to 8"),
         (("search", "{run}", "--average-bits", "0.5"), "average_bits: at least 1 are needed"),
+        (("search", "{run}", "--average-bits", "inf"), "and no infinity; found inf"),
+        (("search", "{run}", "--average-bits", "2", "--plot", "{tmp}/p.xyz"), "expected a picture's ending"),
         (("search", "{run}", "--average-bits", "2", "--rows", "joiner"), "expected WEIGHT=BORDER"),
         (("search", "{run}", "--average-bits", "2", "--rows", "joiner.out.weight=3"), "did you mean"),
         (("search", "{run}", "--average-bits", "2", "--by", "word"), "clusters must be by"),

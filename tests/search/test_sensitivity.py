@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from itertools import pairwise
@@ -188,6 +189,9 @@ def test_batches_are_averaged_and_negative_traces_count_as_zero() -> None:
     negative = sv.sensitivity(model, [tokens], "hessian", (2,), loss=lambda b: -loss(b), probes=2)
     assert np.allclose(negative.details["trace"], [-t for t in whole.details["trace"]], rtol=1e-4)
     assert (negative.omega >= 0).all() and (negative.omega == 0).any()
+    alone = sv.sensitivity(model, [tokens], "hessian", (2,), loss=loss, probes=1)
+    assert set(alone.details["standard_error"]) == {None}  # one probe tells nothing of its error
+    assert json.loads(alone.to_json(), parse_constant=pytest.fail)
 
 
 def test_an_interrupted_search_goes_on_and_other_content_starts_anew(tmp_path: Path) -> None:
@@ -338,8 +342,10 @@ def test_budgets_are_kept_and_what_cannot_be_kept_says_the_least_that_can() -> N
     assert least.omega == pytest.approx(table.omega.min(1).sum())
     with pytest.raises(PlanError, match=r"max_bytes: at least [\d,]+ are needed, with 1 bits .*; found 100"):
         table.allocate(max_bytes=100)
-    with pytest.raises(PlanError, match=r"average_bits: at least 1 are needed, found 0\.5"):
+    with pytest.raises(PlanError, match=r"average_bits: at least 1 are needed, and no infinity; found 0\.5"):
         table.allocate(average_bits=0.5)
+    with pytest.raises(PlanError, match="found inf"):
+        table.allocate(average_bits=float("inf"))
     with pytest.raises(PlanError, match="average_bits: at least 4 are needed"):
         table.allocate(average_bits=3.9, min_bits=3)
     with pytest.raises(PlanError, match="a budget is needed"):

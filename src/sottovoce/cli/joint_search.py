@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from sottovoce.cli.progress import progress_bar
 from sottovoce.errors import ConfigError
+from sottovoce.packed.replacing import replacing
 from sottovoce.quant import BandSpec, BitPlan
 from sottovoce.search import SensitivityTable
 from sottovoce.search.clustering import clusters
@@ -71,12 +73,12 @@ def joint_search(
     allocated = time.perf_counter() - searched
     plans = split_plan(choice.plan, list(runs))
     _write(table, plans, runs)
-    if picture is not None:
-        table.plot(picture)
     console.print(bits_of_layers(table, choice))
     _tell(console, inputs, plans, runs)
     ratio = 4 * table.parameters / choice.model_bytes
     console.print(f"together at most {choice.model_bytes:,} bytes, {ratio:.1f}x smaller than float32", soft_wrap=True)
+    if picture is not None:
+        table.plot(picture)
     told(table, searched - begin, allocated)
 
 
@@ -108,13 +110,16 @@ def _sized(
 
 
 def _write(table: SensitivityTable, plans: Mapping[str, BitPlan], runs: Mapping[str, Path]) -> None:
-    for role, plan in plans.items():
-        out = runs[role] / "plan.json"
-        try:
-            table.save(runs[role] / TABLE)
-            plan.save(out)
-        except OSError as error:
-            raise ConfigError(f"{out}: the plan cannot be written ({error.strerror})") from error
+    """Into all runs or none: a plan is of one budget with the other run's."""
+    texts = {runs[role] / TABLE: table.to_json() for role in plans}
+    texts |= {runs[role] / "plan.json": plan.to_json() for role, plan in plans.items()}
+    try:
+        with ExitStack() as files:
+            for path, text in texts.items():
+                files.enter_context(replacing(path)).write(text.encode())
+    except OSError as error:
+        folders = ", ".join(map(str, runs.values()))
+        raise ConfigError(f"{folders}: the plans cannot be written, neither was ({error.strerror})") from error
 
 
 def _tell(console: Console, inputs: JointInputs, plans: Mapping[str, BitPlan], runs: Mapping[str, Path]) -> None:

@@ -22,7 +22,7 @@ from sottovoce.quant import BandSpec
 from sottovoce.quant.spec import KINDS
 from sottovoce.search import SensitivityTable, clusters
 from sottovoce.search.clustering import LEVELS
-from sottovoce.search.drawing import bits_of_layers
+from sottovoce.search.drawing import bits_of_layers, check_picture
 from sottovoce.search.measuring import sized, widths_of
 from sottovoce.training.allocator import keep_freed_memory
 from sottovoce.training.searching import epoch_seconds, load_prototypes, search_inputs
@@ -121,6 +121,8 @@ def search(
         given = "both" if run else "neither"
         raise ConfigError(f"expected a run folder or else --models asr=RUN,lm=RUN, found {given}")
     check_folder(out, picture)
+    if picture is not None:
+        check_picture(picture)
     most = None if max_bytes is None else parse_bytes(max_bytes)
     borders, levels = parse_rows(rows or []), BandSpec(8, kind, grouping, zero=zero or None)
     trained = {} if prototypes is None else parse_prototypes(prototypes)
@@ -206,12 +208,12 @@ def _write(
         choice.plan.save(out)
     except OSError as error:
         raise ConfigError(f"{out}: the plan cannot be written ({error.strerror})") from error
-    if picture is not None:
-        table.plot(picture)
     console = Console(highlight=False)
     console.print(bits_of_layers(table, choice))
     ratio = 4 * table.parameters / choice.model_bytes
     console.print(f"{out}: at most {choice.model_bytes:,} bytes, {ratio:.1f}x smaller than float32", soft_wrap=True)
+    if picture is not None:
+        table.plot(picture)
     return seconds
 
 

@@ -38,12 +38,23 @@ def bits_of_layers(table: SensitivityTable, choice: Choice) -> Table:
     return drawn
 
 
-def plot(table: SensitivityTable, path: Path) -> None:
-    """Sensitivity of each cluster at each width, and the front. Raises ConfigError without matplotlib."""
+def check_picture(path: Path) -> None:
+    """Raises ConfigError without matplotlib, and for a name whose ending is of no kind of picture that it writes."""
     try:
-        from matplotlib.figure import Figure
+        from matplotlib.backend_bases import FigureCanvasBase
     except ModuleNotFoundError as error:
         raise ConfigError("a picture needs matplotlib; install it with: pip install matplotlib") from error
+    kinds = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.removeprefix(".").lower() not in kinds:
+        raise ConfigError(f"{path}: expected a picture's ending ({', '.join(sorted(kinds))}), found {path.suffix!r}")
+
+
+def plot(table: SensitivityTable, path: Path) -> None:
+    """Sensitivity of each cluster at each width, and the front. Raises ConfigError as ``check_picture`` does, and where
+    the picture cannot be written."""
+    check_picture(path)
+    from matplotlib.figure import Figure
+
     count = len(table.clusters)
     figure = Figure(figsize=(12, max(3.0, 0.25 * count + 1)), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -61,5 +72,5 @@ def plot(table: SensitivityTable, path: Path) -> None:
     right.set_ylabel("summed sensitivity")
     try:
         figure.savefig(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(f"{path}: the picture cannot be written ({error})") from error

@@ -25,15 +25,15 @@ PRODUCTS: tuple[str, ...] = get_args(Products)
 
 @dataclass(frozen=True)
 class Trace:
-    """An estimate and its standard error over probes."""
+    """An estimate and its standard error over probes, None of a single one."""
 
     mean: float
-    standard_error: float
+    standard_error: float | None
 
     @classmethod
     def of(cls, samples: Sequence[float]) -> Trace:
         values = torch.tensor(samples, dtype=torch.float64)
-        spread = float(values.std() / len(values) ** 0.5) if len(values) > 1 else float("inf")
+        spread = float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
         return cls(float(values.mean()), spread)
 
 

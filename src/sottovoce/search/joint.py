@@ -31,6 +31,7 @@ from sottovoce.search.table import SensitivityTable
 
 EXPECTED, DIVERGENCE = METRICS = ("word errors", "divergence")
 _ROLE = ":"  # between a role and what is its own
+_TIE = 1e-3  # words a nat: what divergence counts for beside word errors
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +74,8 @@ def joint_sensitivity(
     models, whose names begin with their role (``lm:output.weight``).
 
     scorers: by role. The lists have the float models' scores. metric: ``word errors``, by which the expected ones grow,
-    clusters that seem to gain counting for nothing (0); or ``divergence``, in nats, of how many there are
+    clusters that seem to gain counting for nothing, so that a little of the
+    divergence decides among them; or ``divergence``, in nats, of how many there are
     (``FusedLists.divergence``). The table's details have both, the signed changes too, by role. One call of a model's
     ``scores`` for each cluster and width. ``split_plan`` gives the models' own plans back. Raises PlanError for
     clusters, bits or a metric that do not fit, ConfigError for scores that are not finite.
@@ -98,10 +100,15 @@ def joint_sensitivity(
 
 
 def judged_by(table: SensitivityTable, metric: str) -> SensitivityTable:
-    """What ``joint_sensitivity`` found, by either of its metrics; nothing is measured."""
+    """What ``joint_sensitivity`` found, by either of its metrics; nothing is measured.
+
+    Lists are few, and many a cluster has no effect on their word errors that can be seen, or a lucky one. By word
+    errors alone all its widths would be equal, and it would get the fewest bits though bytes were left.
+    """
     details = table.details
     change, divergence = (np.concatenate([*map(np.array, details[key].values())]) for key in ("change", "divergence"))
-    return replace(table, metric=metric, omega=divergence if metric == DIVERGENCE else np.maximum(change, 0.0))
+    omega = divergence if metric == DIVERGENCE else np.maximum(change, 0.0) + _TIE * divergence
+    return replace(table, metric=metric, omega=omega)
 
 
 def join_tables(tables: Mapping[str, SensitivityTable]) -> SensitivityTable:

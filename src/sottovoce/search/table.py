@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from io import StringIO
@@ -108,8 +109,8 @@ class SensitivityTable:
             raise PlanError("a budget is needed: average_bits, max_bytes or both")
         allowed = self._allowed(min_bits)
         fewest = min(b for b, fits in zip(self.bits, allowed[0], strict=True) if fits)
-        if average_bits is not None and not average_bits >= fewest:
-            raise PlanError(f"average_bits: at least {fewest} are needed, found {average_bits:g}")
+        if average_bits is not None and not fewest <= average_bits < math.inf:
+            raise PlanError(f"average_bits: at least {fewest} are needed, and no infinity; found {average_bits:g}")
         least = self.price([int(np.argmax(row)) for row in allowed]).model_bytes
         if max_bytes is not None and max_bytes < least:
             raise PlanError(
@@ -149,7 +150,11 @@ class SensitivityTable:
     def save(self, path: str | Path) -> None:
         """Write the table as JSON, whole or not at all."""
         with replacing(Path(path)) as stream:
-            stream.write((json.dumps(self._to_dict(), indent=1) + "\n").encode())
+            stream.write(self.to_json().encode())
+
+    def to_json(self) -> str:
+        """The table as ``save`` writes it."""
+        return json.dumps(self._to_dict(), indent=1, allow_nan=False) + "\n"
 
     @classmethod
     def load(cls, path: str | Path) -> SensitivityTable:

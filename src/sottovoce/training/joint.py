@@ -60,14 +60,21 @@ def joint_models(runs: Mapping[str, Path]) -> dict[str, Trained]:
 
 
 def joint_inputs(
-    models: Mapping[str, Trained], *, data: Path | None = None, utterances: int = 200, nbest: int = 8, seed: int = 0
+    models: Mapping[str, Trained],
+    *,
+    data: Path | None = None,
+    utterances: int = 200,
+    nbest: int = 8,
+    seed: int = 0,
+    blank_penalty: float | None = None,
 ) -> JointInputs:
     """Both ``joint_models`` with fused n-best lists of dev speech.
 
     Lists of ``nbest`` entries come from the float recognizer's beam search over ``utterances`` of its dev split, drawn
-    by ``seed`` (all, where there are fewer). An entry's acoustic score is then the RNN-T's log probability of its text,
-    over all alignments of the tokens that the tokenizer writes it with; the language model's that of the sentence and
-    its end, read alone. The weights are tuned on these lists by float models, the acoustic one being 1.
+    by ``seed`` (all, where there are fewer), with ``blank_penalty``, by default the recipe's. An entry's acoustic score
+    is then the RNN-T's log probability of its text, over all alignments of the tokens that the tokenizer writes it with
+    (a penalty would take the same from all entries of a list); the language model's that of the sentence and its end,
+    read alone. The weights are tuned on these lists by float models, the acoustic one being 1.
 
     Raises ConfigError for a language model that knows less than half of the words of the lists, DataError for data that
     cannot be used.
@@ -75,7 +82,7 @@ def joint_inputs(
     asr, lm = models["asr"], models["lm"]
     sampled = task_of(asr.recipe).data(data or asr.data, shipped(asr.base), seed)
     batches = cast(Sequence[dict[str, Any]], sampled.sample("dev", utterances, seed))
-    lists = _first_pass(asr, batches, nbest)
+    lists = _first_pass(asr, batches, nbest, blank_penalty)
     references = {id: text for batch in batches for id, text in zip(batch["ids"], batch["texts"], strict=True)}
     model = token_model(LanguageModelScorer(lm.run.model))
     words = [w for item in lists for entry in item.entries for w in entry.words]
@@ -172,8 +179,10 @@ def _scorer(trained: Trained, name: str, scores: Any) -> ListScorer:
     )
 
 
-def _first_pass(asr: Trained, batches: Sequence[Mapping[str, Any]], nbest: int) -> list[NBestList]:
-    penalty = cast(Any, asr.recipe).decoding.blank_penalty
+def _first_pass(
+    asr: Trained, batches: Sequence[Mapping[str, Any]], nbest: int, blank_penalty: float | None
+) -> list[NBestList]:
+    penalty = cast(Any, asr.recipe).decoding.blank_penalty if blank_penalty is None else blank_penalty
     recognizer = Recognizer(asr.run.model, method="beam", beam=nbest, blank_penalty=penalty)
     lists = []
     for batch in batches:
