@@ -340,7 +340,7 @@ def test_only_arms_of_the_converged_model_do_without_the_snapshot(results: Resul
 
 def test_a_result_is_kept_once(results: Results) -> None:
     config = cell_config(results.places[0], PLAIN, "test")
-    figures = {"wer": 12.3, "loss_per_token": 0.25}
+    figures = {"wer": 12.3, "loss_per_token": 0.25, "errors": [1], "base": "a"}
     assert record(results.cells, None) == "done"
     for _ in range(2):
         assert record(results.cells, (config, 0, figures, 61.0)) == "WER 12.30 %, 0.2500 nats a token, 61 s"
