@@ -1,4 +1,5 @@
-"""A picture of size against error, and of latency against error, from the committed cells of ``equal_bytes.py``.
+"""A picture of size against error, and of latency against error, from the committed cells of ``equal_bytes.py``,
+of the corpora whose sizes are all measured.
 
 python benchmarks/curves_figure.py [--data NAME]... [--plan FILE] [--results FILE] [--out FILE]
 """
@@ -11,7 +12,7 @@ from statistics import mean
 import matplotlib.ticker
 from arms import load_plan
 from cells import Cells, run_script
-from equal_bytes import HERE, Curves, Point, arms_of, curves_of, places_of
+from equal_bytes import HERE, Curves, Point, arms_of, curves_of, missing, places_of
 from figure import save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -76,9 +77,9 @@ def main() -> None:
     places = places_of(corpora, plan, Path("unused"), SEEDS)  # nothing is trained here
     names = dict.fromkeys(corpus.prepared for corpus in corpora)
     found = {name: curves_of(name, corpora, arms, plan, cells, places) for name in names}
-    found = {name: curves for name, curves in found.items() if curves.points}
+    found = {name: curves for name, curves in found.items() if curves.points and not missing(curves)}
     if not found:
-        raise DataError(f"{options.results}: expected finished cells of {options.plan}, found none")
+        raise DataError(f"{options.results}: expected all sizes of a corpus of {options.plan}, found none")
     save(columns(found), options.out)
 
 
