@@ -22,8 +22,7 @@ from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.evaluation.wer import total
-from sottovoce.packed import file_sizes
-from sottovoce.packed.model import trained_hash
+from sottovoce.packed import file_sizes, trained_hash
 from sottovoce.training.arms import Job, carry_out, resolved
 from sottovoce.training.comparison import CONTROL, Arm, job_of
 from sottovoce.training.config import CompressionConfig, Recipe
