@@ -75,9 +75,10 @@ def joint_sensitivity(
 
     scorers: by role. The lists have the float models' scores. metric: ``word errors``, by which the expected ones grow,
     clusters that seem to gain counting for nothing, so that a little of the divergence decides among them; or
-    ``divergence``, in nats, of how many there are (``FusedLists.divergence``). The table's details have both, the signed changes too, by role. One call of a model's
-    ``scores`` for each cluster and width. ``split_plan`` gives the models' own plans back. Raises PlanError for
-    clusters, bits or a metric that do not fit, ConfigError for scores that are not finite.
+    ``divergence``, in nats, of how many there are (``FusedLists.divergence``). The table's details have both, the
+    signed changes too, by role. One call of a model's ``scores`` for each cluster and width. ``split_plan`` gives the
+    models' own plans back. Raises PlanError for clusters, bits or a metric that do not fit, ConfigError for scores that
+    are not finite.
     """
     if metric not in METRICS:
         raise PlanError(f"metric: expected {' or '.join(METRICS)}, found {metric!r}")
