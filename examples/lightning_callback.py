@@ -5,6 +5,9 @@ python examples/lightning_callback.py [--data FSDD/recordings] [--out digits.saf
 
 from __future__ import annotations
 
+import logging
+import warnings
+
 import lightning.pytorch as pl
 import torch
 from spoken_digits import DIGITS, Digits, digits, error_rate, options, report, run, write_float
@@ -12,7 +15,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import sottovoce as sv
-from sottovoce.training.phases import quiet_libraries
 
 
 class Recognizer(pl.LightningModule):
@@ -51,7 +53,8 @@ def loader(data: Digits) -> DataLoader[tuple[Tensor, ...]]:
 
 
 def main() -> None:
-    quiet_libraries()
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*does not have many workers")
     args = options(__doc__ or "")
     data, epochs = digits(args.data, args.quick), 2 if args.quick else 10
     model = Recognizer()

@@ -303,3 +303,14 @@ def test_tensors_that_the_mapping_does_not_read_are_named(tmp_path: Path) -> Non
     done = CliRunner().invoke(app, ["import", str(weights), "--mapping", str(mapping), "--out", str(out)])
     left = [line.strip() for line in done.output.splitlines() if "not in the" in line]
     assert left == ["not in the mapping: their.encoder.layers.9.weight_ih_l0"]
+
+
+@pytest.mark.parametrize("said", [False, True])
+def test_an_input_that_the_mapping_leaves_out_is_told(tmp_path: Path, said: bool) -> None:
+    _, weights, mapping = recognizer_files(tmp_path)
+    if said:
+        given = {"kind": "features", "dim": 80, "rate": 100.0}
+        mapping.write_text(yaml.safe_dump({**yaml.safe_load(mapping.read_text()), "input": given}))
+    command = ["import", str(weights), "--mapping", str(mapping), "--out", str(tmp_path / "model.safetensors")]
+    told = [line for line in CliRunner().invoke(app, command).output.splitlines() if "left out" in line]
+    assert len(told) == (not said) and all("sample_rate 16000, bins 80, low_hz 20.0" in line for line in told)

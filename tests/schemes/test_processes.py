@@ -20,6 +20,7 @@ import sottovoce as sv
 from sottovoce.errors import FormatError, PlanError
 from sottovoce.packed import PackedModel, load_model
 from sottovoce.schemes import Session
+from sottovoce.schemes.processes import processes_of
 
 STEPS = 12
 ROWS = 13  # shared out as 7 and 6
@@ -190,3 +191,16 @@ def test_a_sharded_run_resumes_to_the_bit(results: Path, name: str) -> None:
 
 def test_shards_of_columns_are_refused(results: Path) -> None:
     assert (results / "done 0").exists() and (results / "done 1").exists()
+
+
+def test_a_wrapped_model_says_which_processes_hold_it(tmp_path: Path) -> None:
+    store = dist.FileStore(str(tmp_path / "store"), 1)
+    dist.init_process_group("gloo", store=store, rank=0, world_size=1)
+    try:
+        plain = nn.Linear(2, 2)
+        wrapped = DistributedDataParallel(plain)
+        for model in (wrapped, torch.compile(wrapped), DistributedDataParallel(torch.compile(nn.Linear(2, 2)))):
+            assert processes_of(model) is not None
+        assert processes_of(plain) is None
+    finally:
+        dist.destroy_process_group()

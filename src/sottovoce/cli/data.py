@@ -14,7 +14,8 @@ from sottovoce.data.confusions.files import ConfusionOptions, LatticeForm, write
 from sottovoce.data.prepare import CORPORA, TEXT_CORPORA
 from sottovoce.data.prepare import prepare as run
 from sottovoce.data.text_folder import open_text
-from sottovoce.training.config import apply_override
+from sottovoce.errors import ConfigError
+from sottovoce.training.config import apply_override, load_recipe
 
 app = typer.Typer(help="Prepare speech or text for training.", add_completion=False, rich_markup_mode=None)
 
@@ -23,6 +24,7 @@ Examples:
   sottovoce data prepare synth --out data/synth --set train=3000
   sottovoce data prepare swda-synth --source swda --out data/swda-synth --set jobs=4
   sottovoce data prepare fsdd --source fsdd --out data/fsdd --set split=official
+  sottovoce data prepare fsdd --recipe fsdd-speakers --source fsdd --out data/theo --set test_speakers=theo
   sottovoce data prepare an4 --source an4 --out data/an4 --set audio=mfc
   sottovoce data prepare librispeech --source LibriSpeech --out data/libri --set train_parts=train-clean-100
   sottovoce data prepare kaldi --source kaldi/data --out data/mine
@@ -47,19 +49,25 @@ def prepare(
     name: Annotated[str, typer.Argument(help=f"Speech: {', '.join(CORPORA)}. Text: {', '.join(TEXT_CORPORA)}.")],
     out: Annotated[Path, typer.Option(help="Folder to fill.")],
     source: Annotated[Path | None, typer.Option(help="Folder (or table) with the corpus; synth needs none.")] = None,
-    settings: Annotated[list[str] | None, typer.Option("--set", help="Option of the corpus, key=value.")] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help="Take the corpus's options from a recipe: a file, or a name that ships.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the corpus, key=value; goes before the recipe's.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of all random choices.")] = 0,
     strict: Annotated[bool, typer.Option(help="Refuse unusable audio, instead of skipping it.")] = False,
 ) -> None:
     """Turn a corpus of speech into checked manifests (and audio, where strings are joined or synthesized), or one of
     text into normalized sentences. Splits of text are those of its corpus."""
     console = Console(stderr=True)
+    options = recipe_options(name, recipe) | parse_settings(settings or [])
     with progress_bar(console, name) as update:
         prepared = run(
             name,
             source,
             out,
-            parse_settings(settings or []),
+            options,
             seed=seed,
             strict=strict,
             progress=update,
@@ -118,6 +126,16 @@ def confuse(
         f"{found.folder}: noise {found.noise:g}, WER {found.wer:.2f} %{asked}, oracle {found.oracle_wer:.2f} %, "
         f"{found.utterances} utterances, {found.words} words, {found.links} links, nothing heard of {found.silent}"
     )
+
+
+def recipe_options(name: str, recipe: Path | None) -> dict[str, Any]:
+    """Options of the corpus ``name`` in a recipe; none without one. Raises ConfigError for one of another corpus."""
+    if recipe is None:
+        return {}
+    corpus = load_recipe(recipe).corpus
+    if corpus.get("name") != name:
+        raise ConfigError(f"--recipe {recipe}: expected one for the corpus {name!r}, found {corpus.get('name')!r}")
+    return dict(corpus.get("options", {}))
 
 
 def parse_settings(items: list[str]) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,6 +22,7 @@ from sottovoce.importing import (
     unread,
 )
 from sottovoce.packed import PackedModel
+from sottovoce.runtime import ModelInput
 from sottovoce.training.config import load_recipe
 from sottovoce.training.run import make_folder
 
@@ -71,7 +74,9 @@ def _read(source: Path, mapping: Path | None, recipe: Path | None) -> tuple[Pack
     """The model, and what of the source is not in its weights."""
     if mapping is not None:
         tensors, rules = read_tensors(source), read_mapping(mapping)
-        return import_model(tensors, rules, mapping.parent), _listed("not in the mapping", unread(tensors, rules))
+        model = import_model(tensors, rules, mapping.parent)
+        taken = [] if rules.input else [f"  input: left out, so {_shown(model.input)}; was it trained on that?"]
+        return model, taken + _listed("not in the mapping", unread(tensors, rules))
     if not is_onnx_set(source):
         raise ConfigError(
             f"{source}: expected --mapping, or a folder with encoder*.onnx, decoder*.onnx, joiner*.onnx and tokens.txt"
@@ -80,6 +85,13 @@ def _read(source: Path, mapping: Path | None, recipe: Path | None) -> tuple[Pack
         raise ConfigError("--recipe: graphs of ONNX are not trained further; only their weights are rounded")
     model = import_onnx_set(source)
     return model, _listed("left in the graphs, uncompressed", left_in_graphs(model))
+
+
+def _shown(given: Mapping[str, Any]) -> str:
+    """What goes into a model, defaults among it."""
+    settings = None if given["kind"] == "tokens" else ModelInput.from_dict(given).settings
+    values = given if settings is None else {"kind": given["kind"], **asdict(settings)}
+    return ", ".join(f"{name} {value}" for name, value in values.items())
 
 
 def _listed(what: str, names: list[str]) -> list[str]:

@@ -137,11 +137,11 @@ def _checked_model(model: PackedModel, predictor: str) -> tuple[RnntArchitecture
             f"input: sherpa-onnx has frames of 25 ms every 10 ms, found {settings.frame_ms:g} ms every "
             f"{settings.shift_ms:g} ms"
         )
-    style = "nemo" if predictor == "stateful" else "kaldi"
+    style, wanted = ("nemo", "nemo, low_hz 0 and high_hz 0") if predictor == "stateful" else ("kaldi", "kaldi")
     if settings.style != style:
         raise ExportError(
             f"input: sherpa-onnx computes features of style {style!r} for a {predictor} predictor, found "
-            f"{settings.style!r}; train with features.style={style}, or export with --predictor "
+            f"{settings.style!r}; train with features.style={wanted}, or export with --predictor "
             f"{'window' if predictor == 'stateful' else 'stateful'}"
         )
     if predictor == "stateful" and settings.sample_rate != _NEMO_RATE:

@@ -85,6 +85,9 @@ def held_rows(name: str, parameter: Tensor) -> tuple[int, int]:
 
 def processes_of(model: nn.Module) -> dist.ProcessGroup | None:
     """The processes that hold a copy or a part of the model, where the model itself says so."""
+    compiled = getattr(model, "_orig_mod", None)
+    if isinstance(compiled, nn.Module):
+        return processes_of(compiled)
     if isinstance(model, nn.parallel.DistributedDataParallel):
         group: dist.ProcessGroup = model.process_group
         return group
