@@ -234,3 +234,38 @@ def test_half_unit_bins_give_the_exact_error_of_every_candidate() -> None:
         levels = torch.tensor([0, *candidates[i].tolist()]).double() / 128
         plain = (weight.abs().double()[:, None] - levels).square().min(1).values.sum()
         assert errors[i] / 128**2 == pytest.approx(float(plain), rel=1e-9)
+
+
+def test_every_set_of_three_levels_in_regions_is_a_candidate() -> None:
+    """Spacings grow outwards, and each divides the border where it begins: nothing else limits them."""
+    from sottovoce.quant.regions import _candidates
+
+    def allowed(levels: tuple[int, int, int]) -> bool:
+        steps = [levels[0], levels[1] - levels[0], levels[2] - levels[1]]
+        borders = (0, *levels[:2])
+        return all(steps[i] == steps[i - 1] or (steps[i] > steps[i - 1] and borders[i] % steps[i] == 0) for i in (1, 2))
+
+    every = {(a, b, c) for a in range(1, 128) for b in range(2 * a, 128) for c in range(2 * b - a, 128)}
+    assert {tuple(x) for x in _candidates(3, 3).tolist()} == set(filter(allowed, every))
+    assert _candidates(1, 3).ravel().tolist() == list(range(1, 128))
+
+
+@pytest.mark.parametrize(("bits", "least"), [(2, 7.0), (3, 13.0)])
+def test_regions_reach_the_weights_at_few_bits(bits: int, least: float) -> None:
+    """Of a Gaussian three levels can keep 7.2 dB (their spacing 1.22 deviations), seven in one region 13.5."""
+    weight = torch.randn(400, 400, generator=torch.Generator().manual_seed(0)) * 0.1
+    book = make_codebook(weight, BandSpec(bits, "regions"))
+    error = (weight - book.snap_(weight.clone())).square().mean()
+    assert 10 * math.log10(float(weight.square().mean() / error)) > least
+
+
+def test_a_row_of_zeros_has_no_penalty() -> None:
+    """Its scale is next to nothing, so the slope half-way between its levels would be next to infinite."""
+    weight = torch.randn(4, 50, generator=torch.Generator().manual_seed(0)) * 0.1
+    weight[1] = 0
+    book = make_codebook(weight, BandSpec(4, "uniform", "row"))
+    total, gradient = book.penalty(weight)
+    assert total.isfinite() and gradient[1].abs().max() == 0 and gradient.abs().amax(1)[[0, 2, 3]].min() > 0
+    assert gradient.abs().max() < 1e4
+    empty = torch.zeros(2, 3)
+    assert [float(x.abs().sum()) for x in make_codebook(empty, BandSpec(4, "uniform")).penalty(empty)] == [0, 0]

@@ -102,7 +102,8 @@ class Codebook:
 
         ``p(w) = 1 - |cos(pi (w - m_k) / (m_(k+1) - m_k))|`` between neighbouring levels. On a grid of regions whose
         borders are shared multiples of the spacings this is the paper's ``1 - |cos(pi theta_r w)|`` (S8BQAT, eq. 4).
-        Outside the outer levels both are zero.
+        Outside the outer levels both are zero, and where a scale lies below float16's normal range: a row of zeros has
+        one, and a slope without bound.
         """
         gradient = torch.empty_like(weight)
         total = weight.new_zeros(())
@@ -116,7 +117,10 @@ class Codebook:
             sine = (piece / scale).clamp_(low, high).sub_(_look_up(centroids, index)).mul_(curve).sin_()
             torch.mul(sine, curve, out=target)
             target.div_(scale)
-            total += (1 - sine.square_().neg_().add_(1).sqrt_()).sum()
+            cost = 1 - sine.square_().neg_().add_(1).sqrt_()
+            empty = torch.as_tensor(scale, device=weight.device) < torch.finfo(torch.float16).tiny
+            target.masked_fill_(empty, 0.0)
+            total += cost.masked_fill_(empty, 0.0).sum()
         return total, gradient
 
     @torch.no_grad()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
-from itertools import combinations
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sottovoce.quant.lloyd_max import GRID
-
-_WIDEST = 24  # grid units; wider spacings than this never win (brute force over trained kernels)
 
 
 def region_levels(weight: Tensor, bits: int, scale: float = 1.0, regions: int = 3) -> Tensor:
@@ -30,28 +28,22 @@ def region_levels(weight: Tensor, bits: int, scale: float = 1.0, regions: int = 
 
 @lru_cache(maxsize=32)
 def _candidates(count: int, regions: int) -> np.ndarray:
-    """Every allowed set of positive levels, int16 (M, count)."""
-    found: list[list[int]] = []
-    for r in range(1, min(regions, count) + 1):
-        for spacings in combinations(range(1, _WIDEST + 1), r):
-            found += _grids(spacings, count, 0)
+    """Every allowed set of positive levels, int16 (M, count), those of fewer regions first."""
+    found = sorted(_grids(count, regions), key=lambda grid: len(set(np.diff(grid, prepend=0).tolist())))
     return np.array(found, dtype=np.int16)
 
 
-def _grids(spacings: tuple[int, ...], count: int, border: int) -> list[list[int]]:
-    """Positive levels of ``count`` steps over these spacings, starting from a border that suits the first of them."""
-    step, rest = spacings[0], spacings[1:]
-    if border % step or border + count * step * (not rest) > GRID - 1:
-        return []
-    if not rest:
-        return [[border + step * (i + 1) for i in range(count)]]
-    grids = []
-    for here in range(1, count - len(rest) + 1):
-        inner = [border + step * (i + 1) for i in range(here)]
-        if inner[-1] > GRID - 1:
-            break
-        grids += [inner + outer for outer in _grids(rest, count - here, inner[-1])]
-    return grids
+def _grids(count: int, regions: int, border: int = 0, inner: int = 0) -> Iterator[list[int]]:
+    """Levels of ``count`` steps beyond a border, in at most ``regions`` regions of spacings wider than ``inner``."""
+    for step in range(inner + 1, GRID):
+        if border % step:
+            continue
+        levels = list(range(border + step, GRID, step))[:count]
+        if len(levels) == count:
+            yield levels
+        if regions > 1:
+            for n in range(1, min(count, len(levels) + 1)):
+                yield from (levels[:n] + outer for outer in _grids(count - n, regions - 1, levels[n - 1], step))
 
 
 def _errors(weight: Tensor, scale: float, candidates: np.ndarray) -> np.ndarray:
