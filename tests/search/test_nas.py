@@ -88,6 +88,27 @@ def test_it_finds_widths_and_leaves_the_model_as_it_was(form: str, weights: str)
     assert choice.average_bits <= 2.5 and choice.plan.resolve(model)
 
 
+@pytest.mark.parametrize("weights", ["fixed", "pipelined"])
+def test_frozen_weights_are_searched_alike_and_stay_frozen(tmp_path: Path, weights: str) -> None:
+    """In a search that trains none of them; one that does leaves the frozen ones alone."""
+    tables, traces = [], []
+    for frozen in (False, True):
+        model = trained()
+        if frozen:
+            model.requires_grad_(False)
+            model.output.requires_grad_(weights == "pipelined")
+        loss = lambda batch, model=model: loss_of(model, batch)  # noqa: E731
+        batches = [sentences(16, seed=s) for s in range(2)]
+        settings = NAS(weights=weights, steps=20, weight_steps=4)
+        tables.append(sv.search_architecture(model, batches, loss, settings=settings, cache=tmp_path / str(frozen)))
+        traces.append(sv.sensitivity(model, batches, "hessian", loss=loss, probes=2).omega)
+        assert not frozen or [n for n, p in model.named_parameters() if p.requires_grad] == (
+            ["output.weight", "output.bias"] if weights == "pipelined" else []
+        )
+    assert np.allclose(traces[0], traces[1])
+    assert weights == "pipelined" or np.allclose(tables[0].omega, tables[1].omega)
+
+
 def test_a_stronger_penalty_gives_fewer_bits_and_bisection_meets_a_budget() -> None:
     model = trained()
     batches = [sentences(16, seed=s) for s in range(2)]

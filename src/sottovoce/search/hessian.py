@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sottovoce.errors import ConfigError
 from sottovoce.search.clustering import Cluster
-from sottovoce.search.rounding import Weights
+from sottovoce.search.rounding import Weights, differentiable
 
 Distribution = Literal["rademacher", "gaussian"]
 Products = Literal["block", "joint"]
@@ -58,13 +58,13 @@ def trace_samples(
     Source: Hutchinson 1990; Xu et al. 2021 (arXiv 2112.11438), section IV-B, has Gaussian z and 50 probes; Rademacher z
     has the lower variance. Raises ConfigError for a loss that is not finite or cannot be differentiated twice.
     """
-    parameters = _parameters(weights, clusters)
+    parameters = weights.of(clusters)
     samples = [[0.0] * probes for _ in clusters]
     for index, batch in enumerate(batches):
         gradients: dict[int, Tensor] = {}
 
         def products_of(probe: int, batch: Any = batch, index: int = index, kept: Any = gradients) -> list[float]:
-            with _twice_differentiable():
+            with _twice_differentiable(parameters):
                 if not kept:  # one graph a batch, and none where all of its products are known
                     kept.update(_gradients(loss, batch, index, parameters))
                 draws = _draw(parameters, distribution, seed, probe)
@@ -86,19 +86,15 @@ def fingerprints(
 
     Raises ConfigError for a loss that is not finite.
     """
-    parameters = _parameters(weights, clusters)
+    parameters = weights.of(clusters)
     found = []
     for index, batch in enumerate(batches):
-        with _twice_differentiable():
+        with _twice_differentiable(parameters):
             value = _value(loss, batch, index)
             gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
         norms = [v.detach().double().norm() for v in gradients]
         found.append(" ".join(f"{float(v):.6g}" for v in (*norms, value.detach())))
     return found
-
-
-def _parameters(weights: Weights, clusters: Sequence[Cluster]) -> list[torch.nn.Parameter]:
-    return list({id(weights[p].parameter): weights[p].parameter for c in clusters for p in c.parts}.values())
 
 
 def _value(loss: Callable[[Any], Tensor], batch: Any, index: int) -> Tensor:
@@ -174,13 +170,15 @@ def _draw(parameters: list[torch.nn.Parameter], distribution: str, seed: int, pr
 
 
 @contextmanager
-def _twice_differentiable() -> Iterator[None]:
-    """Without the fused kernels (cuDNN and oneDNN LSTMs, flash attention) that have no second derivative."""
+def _twice_differentiable(parameters: Sequence[torch.nn.Parameter]) -> Iterator[None]:
+    """With gradients of these, frozen ones too, and without the fused kernels (cuDNN and oneDNN LSTMs, flash attention)
+    that have no second derivative."""
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "TF32 acceleration on top of oneDNN", UserWarning
         )  # hardware that is not here
         with (
+            differentiable(parameters),
             torch.backends.mkldnn.flags(enabled=False),
             torch.backends.cudnn.flags(enabled=False),
             sdpa_kernel(SDPBackend.MATH),

@@ -23,7 +23,7 @@ from sottovoce.search.cache import search_cache
 from sottovoce.search.clustering import Cluster, clusters, spec_of
 from sottovoce.search.hessian import fingerprints
 from sottovoce.search.measuring import MID_RISE, sized, widths_of
-from sottovoce.search.rounding import Prototypes, Weights, evaluating, restored, rounded
+from sottovoce.search.rounding import Prototypes, Weights, differentiable, evaluating, restored, rounded
 from sottovoce.search.table import SensitivityTable
 
 
@@ -142,7 +142,10 @@ def search_architecture(
             with restored(model), evaluating(model), torch.backends.cudnn.flags(enabled=False):
                 net = _Supernet(model, found, widths, levels, prototypes)
                 changed = replace(settings, beta=beta)
-                log_p = _train(net, list(batches), loss, changed, table, lambda: progress(next(steps), searches * each))
+                with differentiable(net.weights.of(found)):
+                    log_p = _train(
+                        net, list(batches), loss, changed, table, lambda: progress(next(steps), searches * each)
+                    )
             numbers: list[list[float]] = log_p.double().tolist()
             return numbers
 
@@ -191,6 +194,7 @@ class _Supernet:
     ) -> None:
         self.model = model
         self.weights = Weights(model)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
         self.clusters = found
         self.widths = widths
         self.latents = [[self.weights.rows(p).clone() for p in c.parts] for c in found]
@@ -245,7 +249,7 @@ def _train(
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = None
     if settings.weights != "fixed":
-        optimizer = torch.optim.Adam([p for p in net.model.parameters() if p.requires_grad], lr=settings.weight_rate)
+        optimizer = torch.optim.Adam(net.trained, lr=settings.weight_rate)
     if settings.weights == "pipelined" and optimizer is not None:
         if len(batches) < 2:
             raise ConfigError("weights: pipelined: expected two batches or more, some for the widths alone, found one")

@@ -37,6 +37,10 @@ class Weights:
         weight = self[part]
         return weight.gates if (part.start, part.stop) == (0, weight.rows) else 1
 
+    def of(self, clusters: Sequence[Cluster]) -> list[nn.Parameter]:
+        """The parameters that the clusters lie in, each once."""
+        return list({id(self[p].parameter): self[p].parameter for c in clusters for p in c.parts}.values())
+
     def count(self, cluster: Cluster) -> int:
         """Weights in the cluster."""
         return sum((part.stop - part.start) * self[part].columns for part in cluster.parts)
@@ -84,6 +88,19 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def differentiable(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """With gradients of these parameters, frozen ones among them; each as it was afterwards."""
+    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
 
 
 @contextmanager
