@@ -229,3 +229,20 @@ def test_without_clip_bits_nothing_is_clipped() -> None:
     model(torch.ones(1, 16)).sum().backward()
     optimizer.step()
     assert session.step == 1 and torch.equal(model.weight, before)
+
+
+@pytest.mark.parametrize("kind", ["lloyd-max", "uniform", "regions", "linear"])
+@pytest.mark.parametrize("zero", [None, True])
+def test_weights_are_clipped_to_one_bit_whatever_the_levels(kind: str, zero: bool | None) -> None:
+    """A kind that always has a zero is clipped to two."""
+    model = linear()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    plan = BitPlan.uniform(model, bits=4, kind=kind, zero=zero)
+    session = sv.compress(model, plan, sv.S8BQAT(clip_bits=1, finish=None), optimizer=optimizer, total_steps=4)
+    before = model.weight.detach().clone()
+    for _ in range(4):
+        model(torch.ones(1, 16)).sum().backward()
+        optimizer.step()
+    limits = session.bands[0].limits
+    assert limits is not None and limits.bits == (2 if kind in ("regions", "linear") else 1)
+    assert kind == "linear" or model.weight.abs().max() < before.abs().max()  # its grid is the same for all weights

@@ -8,7 +8,7 @@ from typing import Any
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch.callbacks import EMAWeightAveraging, OnExceptionCheckpoint
 from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
@@ -241,3 +241,40 @@ def test_lightnings_averages_are_refused(tmp_path: Path) -> None:
     runner.callbacks.append(EMAWeightAveraging())  # type: ignore[attr-defined]
     with pytest.raises(PlanError, match=r"EMAWeightAveraging beside compression .*on_latents"):
         runner.fit(module, loader())
+
+
+class Broken(pl.Callback):
+    """Raises once, after so many batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.left = batches
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise RuntimeError("broken")
+
+
+def test_a_checkpoint_of_an_exception_resumes_to_the_bit(tmp_path: Path) -> None:
+    """Lightning saves it when the callback has left its session. All batches are equal: which are read anew is
+    Lightning's affair."""
+    x = torch.randn(8, 6, generator=torch.Generator().manual_seed(0)).repeat(8, 1)
+    batches = DataLoader(TensorDataset(x, x.sum(1, keepdim=True)), batch_size=8)
+
+    def run(name: str, breaks: int | None = None, ckpt: Path | None = None) -> Regression:
+        torch.manual_seed(0)
+        module = Regression()
+        callback = sv.CompressionCallback(sv.BitPlan.uniform(module, 2), sv.StraightThrough(start=0.0))
+        fit = trainer(tmp_path / name, callback)
+        fit.callbacks += [Broken(breaks), OnExceptionCheckpoint(tmp_path)] if breaks else []
+        try:
+            fit.fit(module, batches, ckpt_path=ckpt, weights_only=False)
+        except RuntimeError as error:
+            assert breaks and str(error) == "broken"
+        return module
+
+    whole = run("whole")
+    run("broken", 11)
+    resumed = run("resumed", ckpt=tmp_path / "on_exception.ckpt")
+    for ours, theirs in zip(resumed.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -481,6 +481,15 @@ def test_a_teacher_is_followed_on_the_words_that_training_sums_over(talk: Path, 
     assert int((gradient != 0).sum()) == 8 + 3 < module.model.architecture.vocabulary
 
 
+def test_a_teacher_is_where_the_module_is_and_in_no_checkpoint(talk: Path, base: Run) -> None:
+    module = task_of(recipe()).module(LmTask(recipe()).describe(talk, base), compressing=True)
+    module.learn_from(module.model, DistillationConfig())
+    module.to("meta").on_fit_start()
+    assert module.teacher is not None
+    assert {parameter.device.type for parameter in module.teacher.model.parameters()} == {"meta"}
+    assert not any("teacher" in name for name in module.state_dict())
+
+
 def test_one_scale_for_the_whole_model_can_be_asked_for(talk: Path, base: Run, tmp_path: Path) -> None:
     """The published "global" scale: written in every tensor, the same in each."""
     packed = load_model(carry_out(job(talk, base, tmp_path / "arm", "admm", grouping="model", bits=2)))

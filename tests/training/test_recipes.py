@@ -49,9 +49,19 @@ def test_overrides_reach_nested_keys_and_change_the_digest() -> None:
     assert changed.digest() != base.digest() == load_recipe("fsdd-small").digest()
 
 
+def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+    """YAML 1.1 takes 5e-4 for a text."""
+    found = load_recipe("fsdd-small", ["phase.learning_rate=5e-4", "compression.options.strength=1E+1"])
+    assert found.phase.learning_rate == 5e-4 and found.compression.options["strength"] == 10
+    (tmp_path / "r.yaml").write_text("name: r\nphase: {learning_rate: 2e-3}\n")
+    assert load_recipe(tmp_path / "r.yaml").phase.learning_rate == 2e-3
+    assert load_recipe("fsdd-small", ["name='5e-4'"]).name == "5e-4"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("task=[lm]", r"task: expected rnnt or lm, found \['lm'\]"),
         ("phase.epochs=0", "phase.epochs: .*found 0"),
         ("phase.epoch=1", "phase.epoch: "),
         ("training.precision=int3", "training.precision"),

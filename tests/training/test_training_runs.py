@@ -373,3 +373,10 @@ def test_a_penalty_that_is_tuned_later_gets_into_the_files_of_the_arms_too(
     assert "blank_penalty" not in first.architecture and again.architecture["blank_penalty"] == 1.5
     assert all(np.array_equal(first.decode(name), again.decode(name)) for name in first.tensors)
     assert "blank_penalty" not in arm(recipe).architecture  # and is taken back
+
+
+def test_a_run_goes_on_with_as_many_devices_as_it_began_with(tones: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """The number of steps, and so the schedule, depends on them."""
+    run = train(recipe, tones, tmp_path / "run", threads=1, progress=False)
+    with pytest.raises(ConfigError, match="devices was 1, now 2"):
+        train(recipe, tones, run.folder, devices=2, progress=False)

@@ -15,6 +15,7 @@ from sottovoce.quant.codebook import Codebook
 from sottovoce.quant.makers import make_codebook
 from sottovoce.quant.plan import PlannedBand
 from sottovoce.quant.scaling import scale_dtype
+from sottovoce.quant.spec import BandSpec
 from sottovoce.quant.weights import as_matrix, check_weight
 from sottovoce.schemes.processes import agreed, gathered, gathered_rows, held_rows, is_sharded, local
 
@@ -98,7 +99,7 @@ class TrainedBand:
             self.here().clip_(self.weight())
             return
         if self.limits is None:
-            made = make_codebook(self.whole(), replace(self.planned.spec, bits=bits), self.planned.weight.gates)
+            made = make_codebook(self.whole(), _narrower(self.planned.spec, bits), self.planned.weight.gates)
             self.limits = agreed(made, self.group)
         self.here(self.limits).clip_(self.weight())
 
@@ -118,6 +119,14 @@ class TrainedBand:
             grouping=self.planned.spec.stored_grouping,
             start=self.planned.start,
         )
+
+
+def _narrower(spec: BandSpec, bits: int) -> BandSpec:
+    """The same kind of levels at fewer bits; one bit holds no zero, so that a kind that always has one takes two."""
+    if bits > 1:
+        return replace(spec, bits=bits)
+    free = replace(spec, bits=2, zero=None)
+    return free if free.has_zero else replace(free, bits=1)
 
 
 Pool = tuple[TrainedBand, ...]

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from sottovoce.errors import PlanError
 from sottovoce.quant import BitPlan
 from sottovoce.schemes import Scheme, Session, compress
+from sottovoce.schemes.processes import is_sharded
 
 _LOOKS = 50  # at all weights, in a run: each costs about as much as a step on a small network
 
@@ -44,6 +45,7 @@ class CompressionCallback(pl.Callback):
         """As it was last looked at, which is about fifty times a run."""
         self._session: Session | None = None
         self._saved: dict[str, Any] | None = None
+        self._left: dict[str, Any] | None = None
 
     @property
     def session(self) -> Session:
@@ -61,6 +63,7 @@ class CompressionCallback(pl.Callback):
                 f"{type(averaging).__name__} beside compression would average quantized weights; leave it out, or "
                 "average in a loop of your own, inside session.on_latents()"
             )
+        self._left = None
         if self._session is not None:
             self._session.close(latents=self._saved is None)  # else Lightning has loaded a checkpoint's weights
         model = self._model(pl_module)
@@ -107,14 +110,18 @@ class CompressionCallback(pl.Callback):
                 checkpoint["state_dict"][name] = latent.detach().clone()
 
     def state_dict(self) -> dict[str, Any]:
-        return self.session.state_dict() if self._session else {}
+        return self._left or (self.session.state_dict() if self._session else {})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._saved = state_dict or None
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if self._session is not None:
-            self._session.close()
+        if self._session is None:
+            return
+        # Checkpoints because of it are saved afterwards. Other processes, whose shards it would take, may not have it.
+        if not any(is_sharded(parameter) for parameter in self._session.model.parameters()):
+            self._left = self._session.state_dict()
+        self._session.close()
 
     def _take_up(self) -> None:
         if self._saved is not None:

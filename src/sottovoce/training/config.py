@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -279,6 +280,20 @@ def _sizes(given: dict[str, Any], of_data: tuple[str, ...], build: Callable[[], 
     return {name: size for name, size in sizes.items() if name not in of_data}
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML whose numbers are those of version 1.2: 5e-4 is one, which version 1.1 reads as a text."""
+
+
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def read_yaml(text: str) -> Any:
+    """Raises yaml.YAMLError."""
+    return yaml.load(text, _Yaml)
+
+
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe; ``overrides`` are ``a.b=value`` with YAML values. A bare name finds a recipe that ships with
     the package.
@@ -287,7 +302,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """
     file = _find(Path(path))
     try:
-        data = yaml.safe_load(file.read_text())
+        data = read_yaml(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot read the recipe ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
@@ -308,7 +323,7 @@ def load_rnnt_recipe(path: str | Path, overrides: list[str] | None = None) -> Rn
 def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     """Check a recipe's values. Raises ConfigError naming the source, the key, and what was found there."""
     task = data.get("task", "rnnt")
-    if task not in _TASKS:
+    if not isinstance(task, str) or task not in _TASKS:
         raise ConfigError(f"{source}: task: expected {' or '.join(_TASKS)}, found {task!r}")
     try:
         return _TASKS[task].model_validate(data)
@@ -348,7 +363,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected key=value, or section.key=value")
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not YAML") from error
     *parents, last = key.split(".")

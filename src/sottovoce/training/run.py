@@ -124,7 +124,8 @@ def _deciding(settings: dict[str, Any], source: Path) -> dict[str, Any]:
     if not isinstance(recipe, dict):
         return settings
     known = parse_recipe(recipe, str(source)).model_dump(mode="json")
-    return {**settings, "recipe": {key: value for key, value in known.items() if key != "decoding"}}
+    known = {key: value for key, value in known.items() if key != "decoding"}
+    return {"devices": 1, **settings, "recipe": known}
 
 
 def _difference(old: Any, new: Any, path: str = "") -> str:

@@ -33,6 +33,11 @@ class TaskModule(pl.LightningModule):
         self.teacher = Teacher(model)
         self.distillation = settings
 
+    def on_fit_start(self) -> None:
+        """The teacher is no part of the module, so that no checkpoint holds it, and nobody else moves it."""
+        if self.teacher is not None:
+            self.teacher.model.to(self.device)
+
     def configure_optimizers(self) -> Any:
         """AdamW with the phase's warm-up and cosine."""
         phase = self.phase

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,8 +34,9 @@ def train(
     the data cannot be used.
     """
     task = task_of(recipe)
-    settings = {"recipe": recipe.model_dump(mode="json"), "data": str(data_folder.resolve())}
+    settings: dict[str, Any] = {"recipe": recipe.model_dump(mode="json"), "data": str(data_folder.resolve())}
     settings |= {} if start is None else {"start": file_hash(start.module)}
+    settings |= {} if devices == 1 else {"devices": devices}  # of which the number of steps depends
     with taking_back(out):
         run = Run.begin(out, {**settings, "data_hash": task.fingerprint(data_folder)})
         if run.model.exists():
