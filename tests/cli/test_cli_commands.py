@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -101,6 +102,10 @@ def test_from_a_recipe_to_five_bits_and_back(run, tones: Path, recipe_file: Path
         ),
         (("demo", "--data", "fsdd:nowhere", "--out", "{tmp}/d"), "nowhere"),
         (("data", "prepare", "sinth", "--out", "{tmp}/z"), "did you mean 'synth'?"),
+        (
+            ("data", "prepare", "synth", "--recipe", "fsdd", "--out", "{tmp}/z"),
+            "--recipe fsdd: expected one for the corpus 'synth', found 'fsdd'",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(
@@ -117,6 +122,21 @@ def test_mistakes_are_one_line_and_exit_code_two(
     assert code == 2, err
     assert lines[-1].startswith("error: ") and message.format(**names) in lines[-1], err
     assert "Traceback" not in err
+
+
+def test_data_are_prepared_as_a_recipe_says(run, tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    for split in ("train", "dev", "test"):
+        (tmp_path / "text" / f"{split}.txt").write_text("One TWO three\n" * 2)
+    recipe = tmp_path / "lm.yaml"
+    corpus = {"name": "text", "options": {"normalization": "lower"}}
+    model = {"type": "lstm-lm", "embedding": 8, "units": 8, "layers": 1}
+    recipe.write_text(yaml.safe_dump({"name": "lm", "task": "lm", "corpus": corpus, "model": model}))
+    command = ("data", "prepare", "text", "--recipe", recipe, "--source", tmp_path / "text")
+    for name, more, text in (("a", (), "one two three"), ("b", ("--set", "normalization=plain"), "One TWO three")):
+        code, _, err = run(*command, "--out", tmp_path / name, *more)
+        assert code == 0, err
+        assert gzip.decompress((tmp_path / name / "train.txt.gz").read_bytes()).decode() == f"{text}\n" * 2
 
 
 def test_a_run_that_never_finished_is_not_compressed(run, tones: Path, recipe_file: Path, tmp_path: Path) -> None:
@@ -267,3 +287,18 @@ def test_the_device_side_never_loads_pytorch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_options_of_weights_go_before_a_plan_in_the_recipe(run, tones: Path, recipe_file: Path, tmp_path: Path) -> None:
+    recipe = yaml.safe_load(recipe_file.read_text())
+    recipe["compression"] = {
+        **recipe.get("compression", {}),
+        "plan": {"version": 1, "weights": {"joiner.output.weight": [{"bits": 2}]}},
+    }
+    recipe_file = tmp_path / "planned.yaml"
+    recipe_file.write_text(yaml.safe_dump(recipe))
+    run("train", recipe_file, "--data", tones, "--out", tmp_path / "run", "--threads", 1)
+    for name, more, bits in (("planned", (), 2), ("given", ("--bits", 7), 7)):
+        code, _, err = run("compress", tmp_path / "run", "--scheme", "ptq", *more, "--out", tmp_path / name)
+        assert code == 0, err
+        assert load_model(tmp_path / name / "model.safetensors").tensors["joiner.output.weight"].bands[0].bits == bits

@@ -128,3 +128,19 @@ def test_device_side_only() -> None:
 
     script = "import sottovoce.cli.compare, sys; assert not {'torch', 'lhotse', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_what_has_no_finite_value_is_null(compare, tmp_path: Path) -> None:
+    """A draw of the bootstrap may hold no reference words, but an insertion."""
+    texts = {"a.jsonl": {"a": "uh", "b": "x y"}, "b.jsonl": {"a": "", "b": "x y"}}
+    for name, found in texts.items():
+        write_hypotheses(
+            tmp_path / name, [Hypothesis(id, text, reference={"a": "", "b": "x y"}[id]) for id, text in found.items()]
+        )
+    code, out, _ = compare(tmp_path / "a.jsonl", tmp_path / "b.jsonl", "--json")
+    assert code == 0
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    assert json.loads(out, parse_constant=refuse)["systems"][0]["ci95"] == [0, None]

@@ -3,6 +3,7 @@ lists."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from dataclasses import replace
@@ -200,3 +201,16 @@ def test_a_run_with_a_bad_recipe_is_refused(evaluate, run_folder: Path, tmp_path
     (tmp_path / "config.yaml").write_text("recipe: {name: x, decoding: {blank_penalty: much}}\ndata: d\n")
     code, _, err = evaluate(tmp_path)
     assert code == 2 and "config.yaml: decoding.blank_penalty" in err
+
+
+def test_a_single_utterance_has_no_interval(evaluate, run_folder: Path, tones: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for item in tones.iterdir():
+        (data / item.name).symlink_to(item)
+    (data / "dev.jsonl.gz").unlink()
+    lines = gzip.decompress((tones / "dev.jsonl.gz").read_bytes()).splitlines(keepends=True)
+    (data / "dev.jsonl.gz").write_bytes(gzip.compress(lines[0]))
+    code, out, err = evaluate(run_folder, "--json", "--data", data)
+    assert code == 0 and json.loads(out)["ci95"] is None, err
+    assert "[" not in evaluate(run_folder, "--data", data)[1].split(",")[0]

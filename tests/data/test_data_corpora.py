@@ -175,3 +175,19 @@ def test_malformed_tables_are_refused_with_the_line(tmp_path: Path, name: str, c
     path.write_text(content)
     with pytest.raises(DataError, match=message):
         prepare_table(path, tmp_path / "out")
+
+
+def test_files_of_one_name_in_several_folders_are_several_recordings(tmp_path: Path) -> None:
+    """Numbered files for each speaker: utterances of one recording are one cluster, and follow one another."""
+    rows = ["id\taudio\ttext\tspeaker\tsplit"]
+    names = [f"{speaker}/{number:03d}" for speaker in ("ann", "bob") for number in range(3)] + ["ann/own"]
+    for split in ("train", "dev", "test"):
+        for name in names:
+            tone(tmp_path / split / f"{name}.wav")
+            rows.append(f"{split}-{name}\t{split}/{name}.wav\tone two\t{split} {name[:3]}\t{split}")
+    (tmp_path / "all.tsv").write_text("\n".join(rows) + "\n")
+    prepare_table(tmp_path / "all.tsv", tmp_path / "out")
+    for split in ("train", "dev", "test"):
+        found = {cut.id: cut.recording_id for cut in load_cuts(tmp_path / "out", split)}
+        assert found.pop(f"{split}-ann/own") == "own"
+        assert found == {f"{split}-{name}": f"{name}.wav" for name in names[:-1]}

@@ -14,7 +14,7 @@ from sottovoce.data.features import load_features
 from sottovoce.data.prepared import load_cuts
 from sottovoce.data.tokenizer import train_tokenizer
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.errors import ConfigError
+from sottovoce.errors import ConfigError, DataError
 from sottovoce.frontend.settings import FeatureSettings
 from sottovoce.runtime import ModelInput
 
@@ -194,3 +194,21 @@ def test_the_configuration_survives_a_round_trip_and_refuses_nonsense() -> None:
     for values in ({"max_duration": 0}, {"speeds": [3.0]}, {"workers": -1}, {"batch": 2}, {"noise_db": [9, 1]}):
         with pytest.raises(ConfigError, match="data"):
             DataConfig.from_dict(values)
+
+
+def test_what_a_faster_copy_would_make_too_short_is_left_out_of_training(tmp_path: Path) -> None:
+    folder = tiny_prepared(tmp_path / "tiny", 40)
+    augment = AugmentConfig(slowest=0.9, fastest=1.25, time_masks=0, frequency_masks=0)
+    texts = [cut.supervisions[0].text for cut in load_cuts(folder, "train")]
+    tokenizer = Tokenizer(train_tokenizer(texts, vocabulary=30))
+    module = SpeechDataModule(folder, tokenizer, INPUT, replace(CONFIG, augment=augment), min_frames=64)
+    frames = [cut.features.num_frames for cut in module.cuts("train")]
+    assert 80 <= min(frames) < 95
+    assert min(cut.features.num_frames for cut in module.cuts("dev")) < 80  # never made faster
+    assert min(int(batch["feature_lengths"].min()) for batch in epoch(module)) >= 64
+
+
+def test_one_training_utterance_is_too_few(tmp_path: Path) -> None:
+    folder = tiny_prepared(tmp_path / "tiny", 1)
+    with pytest.raises(DataError, match="train has one utterance"):
+        build(folder).cuts("train")

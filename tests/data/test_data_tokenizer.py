@@ -47,3 +47,9 @@ def test_bad_options_are_refused() -> None:
         train_tokenizer(["a"], vocabulary=2)
     with pytest.raises(DataError, match="no text"):
         train_tokenizer(["", "  "])
+
+
+def test_characters_of_long_lines_are_known() -> None:
+    """sentencepiece leaves out lines of over 4,192 bytes unless it is told otherwise."""
+    tokenizer = Tokenizer(train_tokenizer(["hello world", "ö " * 3000], kind="char"))
+    assert tokenizer.decode(tokenizer.encode("hö")) == "hö"

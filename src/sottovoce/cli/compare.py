@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sottovoce.cli.outputs import json_text
 from sottovoce.cli.progress import progress_bar
 from sottovoce.decoding.text import NORMALIZATIONS
 from sottovoce.decoding.text_files import read_table
@@ -72,7 +72,7 @@ def compare(
     control, *others = texts
     changed = {name: count_changes(references, texts[control], texts[name]) for name in others}
     if as_json:
-        typer.echo(json.dumps(_report(found, changed, margin, rules), ensure_ascii=False))
+        typer.echo(json_text(_report(found, changed, margin, rules)))
         return
     lines = [_sentence(system) for system in found.systems]
     for difference in found.differences:
@@ -194,7 +194,7 @@ def _report(
         ],
         "differences": [
             {
-                **_finite(dataclasses.asdict(difference)),
+                **dataclasses.asdict(difference),
                 "changes": [
                     {**dataclasses.asdict(change), "utterances": ids} for change, ids in changed[difference.system]
                 ],
@@ -202,15 +202,6 @@ def _report(
             for difference in found.differences
         ],
     }
-
-
-def _finite(value: Any) -> Any:
-    """None for numbers that JSON does not have: a control without errors has no relative difference."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return value if not isinstance(value, float) or math.isfinite(value) else None
 
 
 def _show(text: str) -> None:

@@ -148,6 +148,8 @@ def _with(recipe: Recipe, choices: dict[str, object], overrides: list[str]) -> R
         apply_override(chosen, override)
     scheme = chosen.get("scheme", recipe.compression.scheme)
     section = with_scheme(recipe.compression, str(scheme)).model_dump(mode="json")
+    if not choices.keys().isdisjoint(("bits", "kind", "grouping")):
+        section["plan"] = None  # the recipe's, which says these of every weight
     section.update(choices)
     for override in overrides:
         apply_override(section, override)

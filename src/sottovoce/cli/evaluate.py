@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sottovoce.cli.inputs import model_file
-from sottovoce.cli.outputs import check_folder
+from sottovoce.cli.outputs import check_folder, json_text
 from sottovoce.cli.perplexity import Ngram, corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.cli.progress import progress_bar
 from sottovoce.decoding.nbest_files import write_nbest
@@ -119,7 +118,7 @@ def evaluate(
             scores=scores,
             ngram=None if ngram is None else Ngram(ngram, weight),
         )
-        _show(json.dumps(found) if as_json else perplexity_sentence(found))
+        _show(json_text(found) if as_json else perplexity_sentence(found))
         return
     for name, value in (("--context", context), ("--scores", scores), ("--ngram", ngram), ("--weight", weight)):
         if value is not None:
@@ -163,14 +162,14 @@ def evaluate(
         write_hypotheses(hypotheses, transcribed)
     scored = score_hypotheses(transcribed)
     sizes = file_sizes(file)
-    interval = wer_interval(scored, *clusters_of(transcribed))
+    interval = wer_interval(scored, *clusters_of(transcribed)) if len(scored) > 1 else None
     factor = LM_WEIGHT if lm_weight is None else lm_weight
     fusion = {} if lm is None else {"lm": str(lm), "lm_weight": factor, "internal_lm_weight": internal_lm_weight}
     figures = {
-        **_counts(total(scored)), "blank_penalty": penalty, **fusion, "ci95": list(interval),
+        **_counts(total(scored)), "blank_penalty": penalty, **fusion, "ci95": interval and list(interval),
         "file_bytes": sizes.file_bytes, "model_bytes": sizes.model_bytes, "fp32_bytes": sizes.fp32_bytes,
     }  # fmt: skip
-    _show(json.dumps(figures) if as_json else _sentence(split, figures))
+    _show(json_text(figures) if as_json else _sentence(split, figures))
 
 
 def _opened(model: Path) -> tuple[Path, Path | None, Recipe | None]:
@@ -245,10 +244,10 @@ def _counts(counts: WordErrors) -> dict[str, Any]:
 
 
 def _sentence(split: str, f: dict[str, Any]) -> str:
-    low, high = f["ci95"]
+    interval = f" [{f['ci95'][0]:.2f}, {f['ci95'][1]:.2f}]" if f["ci95"] else ""
     decoded = f", blank penalty {f['blank_penalty']:g}" if f["blank_penalty"] else ""
     decoded += f", language model's weight {f['lm_weight']:g}" if "lm" in f else ""
-    return f"{split}: WER {f['wer']:.2f} % [{low:.2f}, {high:.2f}], {_errors(f)}{decoded}; {f['model_bytes']:,} bytes"
+    return f"{split}: WER {f['wer']:.2f} %{interval}, {_errors(f)}{decoded}; {f['model_bytes']:,} bytes"
 
 
 def _errors(f: dict[str, Any]) -> str:
@@ -266,7 +265,7 @@ def _table(split: str, tuned: list[tuple[float, WordErrors]]) -> str:
 
 def _table_json(tuned: list[tuple[float, WordErrors]]) -> str:
     best = best_blank_penalty(tuned)
-    return json.dumps([{"blank_penalty": p, **_counts(c), "best": p == best} for p, c in tuned])
+    return json_text([{"blank_penalty": p, **_counts(c), "best": p == best} for p, c in tuned])
 
 
 def _show(text: str) -> None:

@@ -1,8 +1,12 @@
-"""Files that a command will write at its end."""
+"""What a command writes at its end: files, and figures as JSON."""
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sottovoce.errors import ConfigError
 
@@ -19,3 +23,17 @@ def check_file(path: Path) -> None:
     check_folder(path)
     if path.is_dir():
         raise ConfigError(f"{path}: cannot be written: expected a file, found a folder")
+
+
+def json_text(value: Any) -> str:
+    """One line of JSON, with null for numbers that it does not have: a control without errors has no relative
+    difference, and errors without words no finite rate."""
+    return json.dumps(_finite(value), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value if not isinstance(value, float) or math.isfinite(value) else None

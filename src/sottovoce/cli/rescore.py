@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from enum import StrEnum
@@ -12,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sottovoce.cli.outputs import check_folder
+from sottovoce.cli.outputs import check_folder, json_text
 from sottovoce.cli.rescore_options import EM, numbers_by_name, read_models, read_references, read_shares
 from sottovoce.cli.rescore_outputs import Layout, check_outputs, write_lattices, write_lists, write_texts
 from sottovoce.cli.second_pass import HISTORIES, NBEST, ORDER, Limits, Reading, SecondPass, sentences, tune_mixture
@@ -168,7 +167,7 @@ def rescore(
         report |= figures
         if tune is not None:
             report["tuned_on_input"] = tune.resolve() == first_pass.resolve()
-    _show(json.dumps(report, ensure_ascii=False) if as_json else "\n".join(sentences(report)))
+    _show(json_text(report) if as_json else "\n".join(sentences(report)))
 
 
 def _check(

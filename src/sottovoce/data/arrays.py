@@ -12,7 +12,7 @@ from lhotse import Features, MonoCut, NumpyFilesWriter, SupervisionSegment
 from numpy.typing import NDArray
 
 from sottovoce.data.checks import Skips, problem
-from sottovoce.data.entries import Entry
+from sottovoce.data.entries import Entry, recording_names
 from sottovoce.errors import DataError
 from sottovoce.progress import Progress
 
@@ -37,13 +37,14 @@ def build_feature_cuts(
     cannot be used goes to ``skips``. ``sampling_rate``: Hz of the sound that the features were made from.
     """
     cuts, seen = [], set[str]()
+    names = recording_names(entry.path for entry in entries)
     with NumpyFilesWriter(Path(folder).absolute() / ARRAYS) as writer:
         for done, entry in enumerate(entries, start=1):
             array = _readable(read, entry.path)
             reason = "the id occurs twice" if entry.id in seen else _reason(entry, array, rate)
             seen.add(entry.id)
             if reason is None and not isinstance(array, str):
-                cuts.append(feature_cut(entry, array, writer, rate, sampling_rate))
+                cuts.append(feature_cut(entry, names[entry.path], array, writer, rate, sampling_rate))
             else:
                 skips.add(entry.id, reason or "unreadable")
             if progress:
@@ -52,9 +53,9 @@ def build_feature_cuts(
 
 
 def feature_cut(
-    entry: Entry, array: NDArray[np.float32], writer: NumpyFilesWriter, rate: float, sampling_rate: int
+    entry: Entry, recording: str, array: NDArray[np.float32], writer: NumpyFilesWriter, rate: float, sampling_rate: int
 ) -> MonoCut:
-    """A cut of T / ``rate`` seconds with the features ``array`` (T, F), which ``writer`` stores."""
+    """A cut of T / ``rate`` seconds of a recording with the features ``array`` (T, F), which ``writer`` stores."""
     duration = round(len(array) / rate, 8)
     stored = Features(
         type="given",
@@ -67,12 +68,12 @@ def feature_cut(
         storage_type=writer.name,
         storage_path=str(writer.storage_path),
         storage_key=writer.write(hashlib.sha256(entry.id.encode()).hexdigest()[:24], array),
-        recording_id=entry.path.stem,
+        recording_id=recording,
         channels=0,
     )
     segment = SupervisionSegment(
         id=entry.id,
-        recording_id=entry.path.stem,
+        recording_id=recording,
         start=0,
         duration=duration,
         text=" ".join(entry.text.split()),

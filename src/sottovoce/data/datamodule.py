@@ -144,15 +144,20 @@ class SpeechDataModule(lightning.LightningDataModule):
 
     def _long_enough(self, split: str, cuts: list[MonoCut]) -> list[MonoCut]:
         """Leave out, by name and with a count, what is too short for one encoder frame."""
-        kept = [cut for cut in cuts if cut.features.num_frames >= self._min_frames]
-        short = [cut.id for cut in cuts if cut.features.num_frames < self._min_frames]
+        least, augment = self._min_frames, self.data_config.augment
+        if split == "train" and augment is not None:
+            least = math.ceil(least * max(augment.fastest, 1.0))  # a faster copy has fewer
+        kept = [cut for cut in cuts if cut.features.num_frames >= least]
+        short = [cut.id for cut in cuts if cut.features.num_frames < least]
         if short:
             _LOG.warning(
                 "%s: left out %d utterances of fewer than %d feature frames: %s",
-                split, len(short), self._min_frames, ", ".join(short[:20]),
+                split, len(short), least, ", ".join(short[:20]),
             )  # fmt: skip
         if not kept:
-            raise DataError(f"{self.folder}: {split} has no utterance of {self._min_frames} feature frames or more")
+            raise DataError(f"{self.folder}: {split} has no utterance of {least} feature frames or more")
+        if split == "train" and len(kept) == 1:
+            raise DataError(f"{self.folder}: train has one utterance; batches are drawn from two or more")
         return kept
 
     def store(self, split: str) -> FeatureStore:

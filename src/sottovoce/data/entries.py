@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -59,12 +60,13 @@ class AudioIndex:
 def build_cuts(entries: Sequence[Entry], skips: Skips, progress: Progress | None = None) -> list[MonoCut]:
     """Checked cuts of ``entries``, in their order; what cannot be used goes to ``skips``."""
     index, cuts, seen = AudioIndex(), [], set[str]()
+    names = recording_names(entry.path for entry in entries)
     for done, entry in enumerate(entries, start=1):
         audio = index.look_up(entry.path)
         reason = "the id occurs twice" if entry.id in seen else _reason(entry, audio)
         seen.add(entry.id)
         if reason is None and isinstance(audio, AudioInfo):
-            cuts.append(_cut(entry, audio))
+            cuts.append(_cut(entry, audio, names[entry.path]))
         else:
             skips.add(entry.id, reason or "unreadable")
         if progress:
@@ -74,7 +76,21 @@ def build_cuts(entries: Sequence[Entry], skips: Skips, progress: Progress | None
 
 def make_cut(id: str, path: Path, samples: int, rate: int, text: str, speaker: str) -> MonoCut:
     """A cut of the whole file ``path`` of ``samples`` samples at ``rate`` Hz."""
-    return _cut(Entry(id, path, text, speaker), AudioInfo(samples, rate))
+    return _cut(Entry(id, path, text, speaker), AudioInfo(samples, rate), path.stem)
+
+
+def recording_names(paths: Iterable[Path]) -> dict[Path, str]:
+    """A name for each file, by which utterances of one recording are known: the file's, without its suffix, or where
+    several files have that name as much of their paths as tells them apart."""
+    alike: dict[str, set[Path]] = {}
+    for path in paths:
+        alike.setdefault(path.stem, set()).add(path)
+    found = {}
+    for stem, group in alike.items():
+        shared = os.path.commonpath([path.absolute().parent for path in group])
+        for path in group:
+            found[path] = stem if len(group) == 1 else path.absolute().relative_to(shared).as_posix()
+    return found
 
 
 def split_off_dev(
@@ -110,11 +126,11 @@ def _reason(entry: Entry, audio: AudioInfo | str) -> str | None:
     return problem(entry.text, entry.start, seconds if entry.end is None else entry.end, seconds)
 
 
-def _cut(entry: Entry, audio: AudioInfo) -> MonoCut:
+def _cut(entry: Entry, audio: AudioInfo, name: str) -> MonoCut:
     source = AudioSource(type="file", channels=[0], source=str(entry.path.absolute()))
     whole = audio.samples / audio.rate
     recording = Recording(
-        id=entry.path.stem, sources=[source], sampling_rate=audio.rate, num_samples=audio.samples, duration=whole
+        id=name, sources=[source], sampling_rate=audio.rate, num_samples=audio.samples, duration=whole
     )
     duration = round(min(entry.end or whole, whole) - entry.start, 8)
     text = " ".join(entry.text.split())

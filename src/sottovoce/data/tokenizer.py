@@ -66,6 +66,8 @@ def _run(lines: list[str], **options: Any) -> bytes:
         hard_vocab_limit=False,
         num_threads=1,
         minloglevel=2,
+        # Longer lines would be left out without a word; sentencepiece's own limit otherwise.
+        max_sentence_length=max(4192, *(len(line.encode()) for line in lines)),
         **options,
     )
     return model.getvalue()

@@ -63,14 +63,18 @@ class ResultRow:
 
 
 def result_rows(systems: Sequence[System], split: str, reference: str = "fp32") -> list[ResultRow]:
-    """Judge each system against the one named ``reference``, on the same utterances.
+    """Judge each system against the one named ``reference`` of its seed, on the same utterances.
 
-    Raises DataError when the reference is missing, or utterances have no reference text or differ between systems.
+    Raises DataError when a seed has no reference, or utterances have no reference text or differ between systems.
     """
-    control = next((s for s in systems if s.system == reference), None)
-    if control is None:
-        raise DataError(f"results: no system is named {reference!r}; found {', '.join(s.system for s in systems)}")
-    rows = [_row(system, control, split) for system in systems]
+    controls = {s.seed: s for s in systems if s.system == reference}
+    lacking = next((s for s in systems if s.seed not in controls), None)
+    if lacking is not None:
+        raise DataError(
+            f"results: expected a system named {reference!r} of seed {lacking.seed}, as that of {lacking.system}; "
+            f"found {', '.join(f'{s.system} (seed {s.seed})' for s in systems)}"
+        )
+    rows = [_row(system, controls[system.seed], split) for system in systems]
     tested = [i for i, row in enumerate(rows) if row.mapsswe_p is not None]
     adjusted = holm([rows[i].mapsswe_p or 0.0 for i in tested])
     for i, p in zip(tested, adjusted.tolist(), strict=True):
