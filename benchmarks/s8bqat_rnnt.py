@@ -313,7 +313,7 @@ def main() -> None:
         for corpus in corpora
         for fold in corpus.folds
     )
-    cells = kept_cells(options, "s8bqat_rnnt")
+    cells = kept_cells(options, plan.get("results", "s8bqat_rnnt"))
     results = Results(cells, places, options.split)
     if not options.table:
         run(places, arms, headline, cells, options)
