@@ -302,3 +302,27 @@ def test_options_of_weights_go_before_a_plan_in_the_recipe(run, tones: Path, rec
         code, _, err = run("compress", tmp_path / "run", "--scheme", "ptq", *more, "--out", tmp_path / name)
         assert code == 0, err
         assert load_model(tmp_path / name / "model.safetensors").tensors["joiner.output.weight"].bands[0].bits == bits
+
+
+def test_a_refused_compression_leaves_nothing_in_the_way(run, tones: Path, recipe_file: Path, tmp_path: Path) -> None:
+    run("train", recipe_file, "--data", tones, "--out", tmp_path / "run", "--threads", 1)
+    command = ("compress", tmp_path / "run", "--bits", 4, "--scheme", "gq", "--threads", 1, "--out", tmp_path / "x")
+    for wrong in (("--seed", -1), ("--data", tmp_path / "moved")):
+        assert run(*command, *wrong)[0] == 2 and not (tmp_path / "x").exists()
+    weights = tmp_path / "run" / "module.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(b"damaged")
+    code, _, err = run(*command)
+    assert code == 2 and "module.safetensors: expected trained weights" in err and not (tmp_path / "x").exists()
+    weights.write_bytes(whole)
+    assert run(*command)[0] == 0
+    code, _, err = run("compress", tmp_path / "x", "--bits", 3, "--out", tmp_path / "y")
+    assert code == 2 and "expected a run made by 'sottovoce train', found a compressed one" in err
+
+
+def test_what_the_system_refuses_is_one_line(run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("one two\n" * 3)
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.txt").write_text("one two\n" * 3)
+    code, _, err = run("data", "prepare", "text", "--source", tmp_path, "--out", tmp_path / "file" / "x")
+    assert code == 2 and err.strip().splitlines()[-1] == f"error: {tmp_path / 'file' / 'x'}: Not a directory"

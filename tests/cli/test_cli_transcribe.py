@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from sottovoce.cli.inspect import inspect, snr_db
 from sottovoce.cli.tensor_table import TensorRow, tensor_lines
 from sottovoce.cli.transcribe import transcribe
-from sottovoce.errors import ConfigError, DataError, FormatError, SottovoceError
+from sottovoce.errors import ConfigError, FormatError, SottovoceError
 from sottovoce.ngram import Vocabulary as NgramVocabulary
 from sottovoce.ngram import save_ngram, train_kneser_ney
 from sottovoce.runtime import Recognizer
@@ -103,11 +103,15 @@ def test_arithmetic_is_the_recognizer_s(model: Path, folder: Path) -> None:
 
 
 def test_bad_audio_is_named(model: Path, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.wav: expected an audio file or a folder"):
-        run("transcribe", model, folder / "absent.wav")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="empty: expected audio files in this folder, found none"):
-        run("transcribe", model, tmp_path / "empty")
+    given = (folder / "absent.wav", folder / "deeper" / "a.wav", tmp_path / "empty")
+    done = CliRunner().invoke(app, ["transcribe", *map(str, (model, *given))])
+    assert done.exit_code == 2 and [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(given[1])]
+    first, second = done.stderr.splitlines()
+    assert first == f"error: {given[0]}: expected an audio file or a folder, found nothing there"
+    assert second == f"error: {given[2]}: expected audio files in this folder, found none"
+    with pytest.raises(ConfigError, match="--beam: a greedy search keeps one hypothesis"):
+        run("transcribe", model, folder, "--beam", 8)
     with pytest.raises(ConfigError, match="--nbest 3 needs --method beam"):
         run("transcribe", model, folder, "--nbest", 3)
     with pytest.raises(FormatError, match=r"notes\.txt"):
@@ -189,6 +193,9 @@ def test_references_that_do_not_fit_are_named(model: Path, tmp_path: Path) -> No
         run("inspect", model, "--reference", plain)
     with pytest.raises(FormatError, match=r"absent\.safetensors"):
         run("inspect", model, "--reference", tmp_path / "absent.safetensors")
+    save_file({"lstm.weight": np.zeros((2, 2), np.float32)}, plain)
+    with pytest.raises(FormatError, match="expected float weights of this model, as encoder"):
+        run("inspect", model, "--reference", plain)
 
 
 def test_snr_by_hand() -> None:

@@ -314,3 +314,40 @@ def test_an_input_that_the_mapping_leaves_out_is_told(tmp_path: Path, said: bool
     command = ["import", str(weights), "--mapping", str(mapping), "--out", str(tmp_path / "model.safetensors")]
     told = [line for line in CliRunner().invoke(app, command).output.splitlines() if "left out" in line]
     assert len(told) == (not said) and all("sample_rate 16000, bins 80, low_hz 20.0" in line for line in told)
+
+
+def test_rounding_a_file_overwrites_no_other_model(tones: Path, tmp_path: Path) -> None:
+    _, weights, mapping = recognizer_files(tmp_path)
+    folder, run = tmp_path / "a", tmp_path / "run"
+    command = ["import", str(weights), "--mapping", str(mapping)]
+    done = CliRunner().invoke(app, [*command, "--out", str(folder / "model.safetensors")])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, [*command, "--recipe", "fsdd-small", "--data", str(tones), "--out", str(run)])
+    assert done.exit_code == 0, done.output
+    model, packed = folder / "model.safetensors", tmp_path / "packed"
+    before = model.read_bytes()
+    for bits, out, refused in (
+        (2, folder, True),
+        (2, run, True),
+        (4, packed, False),
+        (4, packed, False),
+        (3, packed, True),
+    ):
+        done = CliRunner().invoke(app, ["compress", str(model), "--bits", str(bits), "--out", str(out)])
+        found = isinstance(done.exception, ConfigError) and "without another model" in str(done.exception)
+        assert found == refused and (refused or done.exit_code == 0), done.output
+    assert model.read_bytes() == before and load_model(run / "model.safetensors").average_bits == 32
+    for option in ("--seed", "--threads", "--data"):
+        done = CliRunner().invoke(
+            app, ["compress", str(model), "--bits", "4", option, "3", "--out", str(tmp_path / "x")]
+        )
+        assert isinstance(done.exception, ConfigError) and f"{option} is for runs" in str(done.exception)
+    done = CliRunner().invoke(app, [*command, "--set", "a.b=3", "--out", str(tmp_path / "x.safetensors")])
+    assert isinstance(done.exception, ConfigError) and "--set is for the recipe of a run" in str(done.exception)
+
+
+@pytest.mark.parametrize("content", [b"a: 1\n", b"", b"fLaC\0\0\0\x22", b"PK\x03\x04 no zip", b"\x80\x02]q\x00."])
+def test_a_file_of_another_kind_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(FormatError, match=r"x\.pt: expected a (file of|state_dict)"):
+        read_tensors(tmp_path / "x.pt")

@@ -196,6 +196,14 @@ def test_a_folder_of_runs_leaves_out_the_one_that_others_began_from(make_run: Ma
     assert "<summary>base</summary>" in section(page, "provenance")
 
 
+def test_a_run_that_was_asked_for_is_shown_with_what_it_lacks(make_run: MakeRun) -> None:
+    base = make_run("base", 32, wrong=None)
+    arm = make_run("q4", 4, base=save_model(base / "model.safetensors", 32))
+    page = made(base, arm)
+    assert re.findall(ROW, page) == ["q4"]
+    assert f"sottovoce evaluate {base} --hypotheses" in section(page, "systems")
+
+
 def test_language_models_are_compared_by_perplexity(tmp_path: Path) -> None:
     control = write_language_model(tmp_path / "lm", 32, 0.0)
     page = made(

@@ -380,3 +380,16 @@ def test_a_run_goes_on_with_as_many_devices_as_it_began_with(tones: Path, recipe
     run = train(recipe, tones, tmp_path / "run", threads=1, progress=False)
     with pytest.raises(ConfigError, match="devices was 1, now 2"):
         train(recipe, tones, run.folder, devices=2, progress=False)
+
+
+def test_a_damaged_checkpoint_is_named(tones: Path, recipe: Recipe, tmp_path: Path, kill_at) -> None:
+    """Empty, or cut short, as a full disk leaves them."""
+    kill_at(16)
+    with pytest.raises(Killed):
+        train(recipe, tones, tmp_path / "run", progress=False)
+    kill_at(None)
+    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    for content in (b"", checkpoint.read_bytes()[:-500]):
+        checkpoint.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"last\.ckpt: expected a whole checkpoint"):
+            train(recipe, tones, tmp_path / "run", progress=False)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sottovoce.cli.device import device_report, show_device
 from sottovoce.cli.inputs import model_file
-from sottovoce.cli.outputs import check_folder
+from sottovoce.cli.outputs import check_file
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bench import Bench, Latency, PathSpeed, bench_paths
 from sottovoce.evaluation.bench import bench as measure
@@ -53,7 +53,7 @@ def bench(
 
         sottovoce bench model.safetensors --device ethos-u55-256
     """
-    check_folder(json_file)
+    check_file(json_file)
     model = model_file(model)
     if device is not None:
         if kernels or against:

@@ -21,6 +21,7 @@ from sottovoce.training.arms import Job, carry_out, new_module, plan_for
 from sottovoce.training.config import CompressionConfig, LmRecipe, Recipe, apply_override, parse_recipe, with_scheme
 from sottovoce.training.rounding import round_file
 from sottovoce.training.run import Run
+from sottovoce.training.searching import not_trained
 
 _SCHEMES = get_args(CompressionConfig.model_fields["scheme"].annotation)
 
@@ -47,7 +48,7 @@ def compress(
         list[str] | None, typer.Option("--set", help="Override of the recipe's compression section; repeatable.")
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Prepared data; by default the run's own.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; by default the run's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed; by default the run's.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all cores.")] = None,
 ) -> None:
     """Compress a trained run and write `OUT/model.safetensors`. A language model is then run on the text that its
@@ -66,6 +67,9 @@ def compress(
     }
     choices = {k: v for k, v in choices.items() if v is not None}
     if run.is_file():
+        for name, value in (("--data", data), ("--seed", seed), ("--threads", threads)):
+            if value is not None:
+                raise ConfigError(f"{name} is for runs: a model file alone is rounded without data")
         _report_sizes(_rounded(run, choices, settings or [], out))
         return
     trained, made_by, folder = Run.open(run)
@@ -76,7 +80,7 @@ def compress(
     start = trained.fork if forks else trained.module
     for needed in (trained.model, trained.module, start):
         if not needed.is_file():
-            raise ConfigError(f"{needed}: missing; finish the run with 'sottovoce train' first")
+            raise not_trained(trained, needed)
     plan_for(recipe.compression, new_module(recipe, load_model(trained.model)).model)  # before anything is written
     job = Job(
         recipe=recipe,
@@ -122,7 +126,7 @@ def _folder(run: Path, recipe: Recipe) -> Path:
     """Beside the run, named by what is done to it."""
     section = recipe.compression
     width = f"{section.bits}bit" if section.plan is None else f"plan-{_digest(section.plan)}"
-    return run.parent / f"{run.resolve().name}-{section.scheme}-{width}"
+    return run.resolve().parent / f"{run.resolve().name}-{section.scheme}-{width}"
 
 
 def _digest(plan: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from sottovoce.cli.inputs import model_file
-from sottovoce.cli.outputs import check_folder, json_text
+from sottovoce.cli.outputs import check_file, json_text
 from sottovoce.cli.perplexity import Ngram, corpus_of, perplexity_figures, perplexity_sentence
 from sottovoce.cli.progress import progress_bar
 from sottovoce.decoding.nbest_files import write_nbest
@@ -96,7 +96,7 @@ def evaluate(
 
         sottovoce evaluate runs/swda-synth --split dev --method beam --lm runs/lm --lm-weight 0.2
     """
-    check_folder(hypotheses, scores, nbest_out)
+    check_file(hypotheses, scores, nbest_out)
     file, own_data, recipe = _opened(model)
     of_language = is_language_model(load_model(file).architecture)
     data = data or own_data
@@ -124,6 +124,8 @@ def evaluate(
         if value is not None:
             raise ConfigError(f"{name} is for language models; {file} is a recognizer")
     split = split or "test"
+    if method != "beam" and beam != 4:
+        raise ConfigError("--beam: a greedy search keeps one hypothesis: expected --method beam")
     _check_fusion(method, lm, lm_weight, internal_lm_weight)
     own = load_model(file).architecture.get("blank_penalty", 0.0)
     frozen = recipe.decoding.blank_penalty if isinstance(recipe, RnntRecipe) else own

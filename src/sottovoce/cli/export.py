@@ -39,7 +39,13 @@ def export(
         str, typer.Option(help=f"sherpa-onnx: {' or '.join(PREDICTORS)} (its NeMo type; features.style nemo).")
     ] = PREDICTORS[0],
     window: Annotated[int, typer.Option(help="sherpa-onnx: tokens that a windowed predictor sees.")] = WINDOW,
-    chunk: Annotated[int, typer.Option(help="sherpa-onnx: feature frames (10 ms) of one encoder call.")] = CHUNK,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            help="sherpa-onnx: feature frames (10 ms) of one encoder call; by default the most of the model's "
+            f"subsampling in {CHUNK}."
+        ),
+    ] = None,
     audio: Annotated[
         list[Path] | None, typer.Option(help="sherpa-onnx: a recording to compare transcripts on; repeatable.")
     ] = None,
@@ -61,7 +67,7 @@ def export(
     given = {
         "--predictor": predictor != PREDICTORS[0],
         "--window": window != WINDOW,
-        "--chunk": chunk != CHUNK,
+        "--chunk": chunk is not None,
         "--audio": bool(audio),
         "--no-check": not check,
     }

@@ -59,6 +59,8 @@ def import_weights(
     """
     if (recipe is None) != (data is None):
         raise ConfigError("--recipe and --data go together: a run is trained further on data")
+    if settings and recipe is None:
+        raise ConfigError("--set is for the recipe of a run: expected --recipe and --data beside it")
     model, notes = _read(source, mapping, recipe)
     if recipe is not None and data is not None:
         out = make_run(model, load_recipe(recipe, settings), data, out).model

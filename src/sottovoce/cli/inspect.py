@@ -51,7 +51,11 @@ def inspect(
 
 
 def tensor_rows(model: PackedModel, reference: dict[str, NDArray[np.float32]] | None = None) -> list[TensorRow]:
-    """One row a tensor, in the model's order. Raises FormatError where a reference tensor has another shape."""
+    """One row a tensor, in the model's order. Raises FormatError for a reference that has none of the packed matrices,
+    or one of another shape."""
+    matrices = [name for name, tensor in model.tensors.items() if isinstance(tensor, PackedMatrix)]
+    if reference is not None and matrices and reference.keys().isdisjoint(matrices):
+        raise FormatError(f"the reference: expected float weights of this model, as {matrices[0]}, found others")
     total = max(1, model.nbytes)
     return [_row(name, tensor, total, _snr(name, tensor, reference)) for name, tensor in model.tensors.items()]
 

@@ -10,6 +10,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from sottovoce.cli.outputs import check_file
 from sottovoce.cli.progress import progress_bar
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation import perplexity_interval, segment_losses
@@ -62,6 +63,7 @@ def train(
 ) -> None:
     """Estimate an interpolated modified Kneser-Ney model."""
     check_name(out)
+    check_file(out)
     if vocabulary is not None and min_count > 1:
         raise ConfigError("--min-count chooses words of the text: it does not go with --vocabulary")
     cutoffs = _cutoffs(prune)
@@ -109,6 +111,7 @@ def convert(
 ) -> None:
     """Write a model in another form, number for number the same."""
     check_name(out)
+    check_file(out)
     save_ngram(out, load_ngram(source))
     _show(f"{out}: {out.stat().st_size:,} bytes")
 

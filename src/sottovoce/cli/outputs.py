@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,29 @@ from sottovoce.errors import ConfigError
 
 
 def check_folder(*paths: Path | None) -> None:
-    """Raises ConfigError for a path in no folder: said before the work, not after it."""
+    """Raises ConfigError for a path in no folder that can be written to: said before the work, not after it."""
     for path in paths:
-        if path is not None and not path.absolute().parent.is_dir():
+        folder = None if path is None else path.absolute().parent
+        if folder is not None and not folder.is_dir():
             raise ConfigError(f"{path}: cannot be written: there is no such folder")
+        if folder is not None and not os.access(folder, os.W_OK):
+            raise ConfigError(f"{path}: cannot be written: its folder is read-only")
 
 
-def check_file(path: Path) -> None:
-    """Raises ConfigError for a path in no folder, and for one that is a folder."""
-    check_folder(path)
-    if path.is_dir():
-        raise ConfigError(f"{path}: cannot be written: expected a file, found a folder")
+def check_file(*paths: Path | None) -> None:
+    """Raises ConfigError as ``check_folder`` does, and for a path that is a folder."""
+    check_folder(*paths)
+    for path in paths:
+        if path is not None and path.is_dir():
+            raise ConfigError(f"{path}: cannot be written: expected a file, found a folder")
+
+
+def check_kept(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raises ConfigError for an output that would overwrite what the command reads."""
+    read = {path.resolve() for path in inputs}
+    lost = next((path for path in outputs if path.resolve() in read), None)
+    if lost is not None:
+        raise ConfigError(f"{lost}: expected another path to write to: this one is read")
 
 
 def json_text(value: Any) -> str:

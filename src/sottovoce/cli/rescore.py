@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from sottovoce.cli.outputs import check_folder, json_text
+from sottovoce.cli.outputs import check_folder, check_kept, json_text
 from sottovoce.cli.rescore_options import EM, numbers_by_name, read_models, read_references, read_shares
 from sottovoce.cli.rescore_outputs import Layout, check_outputs, write_lattices, write_lists, write_texts
 from sottovoce.cli.second_pass import HISTORIES, NBEST, ORDER, Limits, Reading, SecondPass, sentences, tune_mixture
@@ -125,6 +125,8 @@ def rescore(
     outputs = (out, nbest_out, lattices_out)
     check_folder(*outputs, save_weights)
     _check(first_pass, outputs, lm, weights, interpolate, tune, fix, save_weights, history, conversations)
+    inputs = (first_pass, tune, weights, conversations, words, *(references or ()))
+    check_kept([path for path in (*outputs, save_weights) if path], [path for path in inputs if path])
     _check_method(method, nbest=nbest, order=order, beam=beam, max_histories=max_histories)
     normalization(normalize)
     reading = Reading(

@@ -101,12 +101,16 @@ class Reading:
         return None if own is None else normalization(self.normalization)(own)
 
     def check_references(self, found: FirstPass, wanted: bool) -> None:
-        """Raises DataError naming an utterance without a reference, where others have one or all are ``wanted``."""
+        """Raises DataError naming an utterance without a reference, where others have one; in the files of references
+        where these have some of the others, or all are ``wanted`` there."""
         own: dict[str, str | None] = {x.id: x.reference for x in found.lists} or {
             x.utterance: None for x in found.lattices
         }
+        unsaid = [id for id in own if id not in self.references]
         without = [id for id, text in own.items() if self.reference(id, text) is None]
-        if without and (wanted or len(without) < len(own)):
+        if unsaid and (wanted or len(unsaid) < len(own)):
+            raise DataError(f"references: expected one for {unsaid[0]!r}, found none")
+        if without and len(without) < len(own):
             raise DataError(f"references: expected one for {without[0]!r}, found none")
 
     def tell_skipped(self) -> int:
@@ -267,6 +271,7 @@ def tune_mixture(
     """
     reading = passes.reading
     found = reading.read(path)
+    reading.check_references(found, wanted=False)
     lists, _ = reading.lists(found)
     texts = {x.id: text for x in lists if (text := reading.reference(x.id, x.reference)) is not None}
     without = next((x.id for x in lists if x.id not in texts), None)

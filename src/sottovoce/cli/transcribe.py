@@ -104,11 +104,16 @@ def transcribe(
         sottovoce transcribe runs/fsdd-5bit --microphone
     """
     _check_input(audio, from_microphone, realtime, stream)
+    if method is not SearchMethod.beam and beam != 4:
+        raise ConfigError("--beam: a greedy search keeps one hypothesis: expected --method beam")
     if nbest > (beam if method is SearchMethod.beam else 1):
         raise ConfigError(f"--nbest {nbest} needs --method beam with a --beam of at least {nbest}")
     if nbest > 1 and (stream or from_microphone):
         raise ConfigError(f"--nbest {nbest}: live transcription has one transcript")
-    files = list(audio_files(audio or []))
+    refused = list[DataError]()
+    files = [file for path in audio or [] for file in _found(path, refused)]
+    if refused and not files:
+        raise typer.Exit(2)
     recognizer = Recognizer(
         model_file(model),
         method=method.value,
@@ -131,7 +136,6 @@ def transcribe(
         with microphone() as (rate, chunks):
             show("microphone", live_results(recognizer, rate, chunks), _as_dict if as_json else None)
         return
-    refused = list[DataError]()
     if stream:
         for path in files:
             with _noted(refused):
@@ -247,6 +251,12 @@ def audio_files(paths: list[Path]) -> Iterator[Path]:
         if not inside:
             raise DataError(f"{path}: expected audio files in this folder, found none")
         yield from inside
+
+
+def _found(path: Path, refused: list[DataError]) -> list[Path]:
+    with _noted(refused):
+        return list(audio_files([path]))
+    return []
 
 
 def _lines(path: Path, results: list[Result], nbest: int, as_json: bool) -> list[str]:

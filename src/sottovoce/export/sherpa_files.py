@@ -74,24 +74,25 @@ def export_sherpa(
     *,
     weights: WeightForm = "codes",
     predictor: PredictorForm = "window",
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     window: int = WINDOW,
     sounds: Sequence[Floats] = (),
     check: bool = True,
 ) -> SherpaExported:
     """Write encoder.onnx, decoder.onnx, joiner.onnx and tokens.txt for ``OnlineRecognizer.from_transducer``.
 
-    chunk: feature frames of one encoder call, a multiple of the model's subsampling; window: tokens that a windowed
-    predictor sees, the start among them: up to so many it is the predictor of our runtime. sounds: float32 (S,) each,
-    at the model's rate, to try beside synthetic ones. Graphs run in ONNX Runtime, and the whole in stock sherpa-onnx in
-    a process of its own, unless ``check`` is off, before anything is in the folder: the tokens are those of our runtime
-    in float activations, with the same silence behind the sound.
+    chunk: feature frames of one encoder call, a multiple of the model's subsampling, by default the largest up to 32.
+    window: tokens that a windowed predictor sees, the start among them: up to so many it is the predictor of our
+    runtime. sounds: float32 (S,) each, at the model's rate, to try beside synthetic ones. Graphs run in ONNX Runtime,
+    and the whole in stock sherpa-onnx in a process of its own, unless ``check`` is off, before anything is in the
+    folder: the tokens are those of our runtime in float activations, with the same silence behind the sound.
 
     Raises ExportError for a model that sherpa-onnx cannot run, or tokens that differ where weights and activations do
     not; ConfigError for an option that cannot be used, or where sherpa-onnx is not installed.
     """
     check_form(weights)
     a, settings, tokenizer = _checked_model(model, predictor)
+    chunk = max(a.subsampling, CHUNK // a.subsampling * a.subsampling) if chunk is None else chunk
     _check_options(a, predictor, chunk, window)
     if check:
         check_installed()
@@ -159,7 +160,11 @@ def _checked_model(model: PackedModel, predictor: str) -> tuple[RnntArchitecture
 
 def _check_options(a: RnntArchitecture, predictor: str, chunk: int, window: int) -> None:
     if chunk < a.subsampling or chunk % a.subsampling:
-        raise ConfigError(f"chunk: expected a multiple of the model's subsampling of {a.subsampling}, found {chunk}")
+        near = max(1, chunk // a.subsampling) * a.subsampling
+        raise ConfigError(
+            f"chunk: expected a multiple of the model's subsampling of {a.subsampling}, as {near} or "
+            f"{near + a.subsampling}, found {chunk}"
+        )
     if predictor == "window" and not 2 <= window <= 4096:
         raise ConfigError(f"window: expected 2 to 4096 tokens, found {window}")
 

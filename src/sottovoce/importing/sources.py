@@ -52,8 +52,12 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
 def _torch(path: Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise FormatError(f"{path}: expected a file of tensors that torch.save wrote ({_line(error)})") from error
+    except Exception as error:  # whatever bytes of another kind make of a pickle
+        # Its own message advises to run what is in the file.
+        kind = "nothing but tensors" if isinstance(error, pickle.UnpicklingError) else "tensors"
+        raise FormatError(
+            f"{path}: expected a file of {kind} that torch.save wrote, or *.safetensors, *.onnx"
+        ) from error
     for key in _INSIDE:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

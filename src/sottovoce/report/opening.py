@@ -26,7 +26,10 @@ def open_runs(given: Sequence[str]) -> list[RunFolder]:
         named = bool(equals) and not Path(text).exists()
         folder = Path(rest if named else text)
         own |= {len(found)} if named else set()
-        found += [_open(folder, name if named else folder.resolve().name)] if _is_run(folder) else _inside(folder)
+        if _is_run(folder):
+            found.append(replace(_open(folder, name if named else folder.resolve().name), asked=True))
+        else:
+            found += _inside(folder)
     names = _told_apart(found, own)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
@@ -41,7 +44,7 @@ def _told_apart(runs: Sequence[RunFolder], own: Collection[int]) -> list[str]:
     for depth in range(2, max(map(len, parts), default=0) + 1):
         equal = {k for k, name in enumerate(names) if names.count(name) > 1} - set(own)
         for k in equal:
-            names[k] = "/".join(parts[k][-depth:])
+            names[k] = "/".join(parts[k][-depth:]).replace("//", "/")
     return names
 
 

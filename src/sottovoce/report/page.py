@@ -103,13 +103,13 @@ def _head(description: str) -> Markup:
 
 
 def _without_origins(runs: Sequence[RunFolder]) -> tuple[list[RunFolder], list[RunFolder]]:
-    """Runs to show, and those of which nothing was measured that others began from."""
+    """Runs to show, and those of which nothing was measured that others began from and nobody asked for."""
     begun = {run.config.get("base") for run in runs} - {None}
     split = split_of(runs)
 
     def is_origin(run: RunFolder) -> bool:
         unmeasured = run.hypotheses(split) is None and run.scores() is None
-        return unmeasured and run.file.exists() and trained_hash(run.file) in begun
+        return unmeasured and not run.asked and run.file.exists() and trained_hash(run.file) in begun
 
     origins = [run for run in runs if begun and is_origin(run)]
     return [run for run in runs if run not in origins] or list(runs), origins

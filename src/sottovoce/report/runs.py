@@ -22,11 +22,13 @@ SERIES = 8  # colours that the style knows
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run by the name that the report gives it. Files are read when they are asked for; each may be missing."""
+    """A run by the name that the report gives it. Files are read when they are asked for; each may be missing.
+    ``asked``: it was given itself, and not found in a folder of runs."""
 
     name: str
     folder: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+    asked: bool = False
 
     @property
     def file(self) -> Path:

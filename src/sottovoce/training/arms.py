@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from sottovoce.training.callback import CompressionCallback
 from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.levels import LevelsFile, histograms, planned_weights, write_weights
 from sottovoce.training.phases import fit, steps_taken
-from sottovoce.training.run import Run, file_hash, write_file
+from sottovoce.training.run import Run, file_hash, taking_back, write_file
 from sottovoce.training.task import keep_decoding, shipped, task_of, with_decoding
-from sottovoce.training.task_module import TaskModule
+from sottovoce.training.task_module import PhaseData, TaskModule
 
 _SCHEMES: dict[str, Callable[..., Scheme]] = {
     "s8bqat": S8BQAT,
@@ -76,25 +77,29 @@ def carry_out(job: Job) -> Path:
     holds an arm of other settings.
     """
     torch.set_num_threads(job.threads)  # for what the caller does next, too
-    run = Run.begin(job.folder, _settings(job))
-    if run.model.exists():
-        keep_decoding(run.model, job.recipe)
-        return run.model
-    keep_freed_memory()
-    base = load_model(job.base / "model.safetensors")
-    with_decoding(describe(_packed(job, base, run), base, job), job.recipe).save(run.model)
+    with taking_back(job.folder):
+        run = Run.begin(job.folder, _settings(job))
+        if run.model.exists():
+            keep_decoding(run.model, job.recipe)
+            return run.model
+        keep_freed_memory()
+        base = load_model(job.base / "model.safetensors")
+        packed = _begun(job, base, run)
+    with_decoding(describe(packed(), base, job), job.recipe).save(run.model)
     return run.model
 
 
-def _packed(job: Job, base: PackedModel, run: Run) -> PackedModel:
+def _begun(job: Job, base: PackedModel, run: Run) -> Callable[[], PackedModel]:
+    """What trains the arm and packs it, once all that can be refused before has been looked at."""
     if job.compression is None and job.forks:
         # The rest of the base's own training, which a fork repeats bit for bit: there is nothing to train twice.
         write_file(run.module, Run(job.base).module.read_bytes())
-        return base
+        return lambda: base
     if job.compression is not None and job.compression.scheme == "ptq":
-        return _ptq(job, load_module(job.recipe, base, job.module), run)
+        packed = _ptq(job, load_module(job.recipe, base, job.module), run)
+        return lambda: packed
     module = new_module(job.recipe, base) if job.forks else load_module(job.recipe, base, job.module)
-    return _train(job, module, base, run)
+    return _training(job, module, base, run)
 
 
 def new_module(recipe: Recipe, base: PackedModel) -> TaskModule:
@@ -155,7 +160,7 @@ def _ptq(job: Job, module: TaskModule, run: Run) -> PackedModel:
     return session.finish(float_dtype=settings.float_dtype)
 
 
-def _train(job: Job, module: TaskModule, base: PackedModel, run: Run) -> PackedModel:
+def _training(job: Job, module: TaskModule, base: PackedModel, run: Run) -> Callable[[], PackedModel]:
     data = task_of(job.recipe).data(job.data, shipped(base), job.seed)
     callback = None
     if job.compression:
@@ -166,6 +171,10 @@ def _train(job: Job, module: TaskModule, base: PackedModel, run: Run) -> PackedM
             module.learn_from(teacher.model, job.compression.distillation)
         first = steps_taken(job.module) if job.forks else 0
         callback = CompressionCallback(plan, scheme_for(job.compression), submodule="model", first_step=first)
+    return partial(_trained, job, module, data, callback)
+
+
+def _trained(job: Job, module: TaskModule, data: PhaseData, callback: CompressionCallback | None) -> PackedModel:
     fit(
         module,
         data,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shutil
 import sys
 import time
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,12 +114,20 @@ def _trainer(
 
 
 def _run(trainer: pl.Trainer, module: TaskModule, data: PhaseData, checkpoint: Path | None) -> None:
+    if checkpoint is not None:
+        _check_whole(checkpoint)
     try:
         trainer.fit(module, datamodule=cast(pl.LightningDataModule, data), ckpt_path=checkpoint, weights_only=True)
     except MisconfigurationException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     except SystemExit as error:  # how Lightning ends on ctrl-c
         raise KeyboardInterrupt from error
+
+
+def _check_whole(checkpoint: Path) -> None:
+    """Raises ConfigError for a file that torch.save did not end: it ends with the directory of a zip file."""
+    if not zipfile.is_zipfile(checkpoint):
+        raise ConfigError(f"{checkpoint}: expected a whole checkpoint, found a damaged one; without it all begins anew")
 
 
 def _take_best(trainer: pl.Trainer, module: TaskModule) -> None:
@@ -165,6 +175,8 @@ class ResumePoint(pl.Callback):
                 copied = self.fork.path.with_suffix(".partial")
                 shutil.copyfile(fresh, copied)
                 copied.replace(self.fork.path)
+            with fresh.open("rb") as stream:
+                os.fsync(stream.fileno())  # a power cut leaves the checkpoint of before, or this one
             fresh.replace(self.folder / "last.ckpt")
 
     def on_train_batch_start(

@@ -8,6 +8,7 @@ from pathlib import Path
 from sottovoce.errors import ConfigError
 from sottovoce.models import network_of
 from sottovoce.packed import load_model
+from sottovoce.quant import BitPlan
 from sottovoce.quant.loading import load
 from sottovoce.schemes import PTQ, compress
 from sottovoce.training.arms import plan_for
@@ -19,8 +20,8 @@ from sottovoce.training.run import make_folder
 def round_file(path: Path, settings: CompressionConfig, folder: Path) -> Path:
     """Round a model file by the section's plan; writes ``folder``'s ``model.safetensors`` and ``plan.json``.
 
-    Raises ConfigError for a scheme that trains, FormatError for a file of another kind of network, PlanError for a plan
-    that does not fit.
+    Raises ConfigError for a scheme that trains and for a folder that holds another model, FormatError for a file of
+    another kind of network, PlanError for a plan that does not fit.
     """
     if settings.scheme != "ptq":
         raise ConfigError(
@@ -30,6 +31,7 @@ def round_file(path: Path, settings: CompressionConfig, folder: Path) -> Path:
     network = network_of(load_model(path).architecture)
     base = load(path, into=network)
     plan = plan_for(settings, network)
+    _check_free(path, plan, folder)
     make_folder(folder)
     plan.save(folder / "plan.json")
     write_weights(folder, before=histograms(planned_weights(plan.resolve(network))))
@@ -43,3 +45,11 @@ def round_file(path: Path, settings: CompressionConfig, folder: Path) -> Path:
         provenance={**base.provenance, **made},
     ).save(folder / "model.safetensors")
     return folder / "model.safetensors"
+
+
+def _check_free(path: Path, plan: BitPlan, folder: Path) -> None:
+    """Raises ConfigError where something else than what this plan left there would be overwritten."""
+    there, planned = folder / "model.safetensors", folder / "plan.json"
+    ours = planned.is_file() and planned.read_text(encoding="utf-8") == plan.to_json()
+    if (folder / "config.yaml").exists() or (there.exists() and (there.samefile(path) or not ours)):
+        raise ConfigError(f"{folder}: expected a folder without another model; choose another --out")

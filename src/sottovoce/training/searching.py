@@ -62,9 +62,16 @@ def open_trained(run_folder: Path) -> Trained:
     run, recipe, folder = Run.open(run_folder)
     for needed in (run.model, run.module):
         if not needed.is_file():
-            raise ConfigError(f"{needed}: missing; finish the run with 'sottovoce train' first")
+            raise not_trained(run, needed)
     base = load_model(run.model)
     return Trained(run, recipe, folder, base, load_module(recipe, base, run.module))
+
+
+def not_trained(run: Run, missing: Path) -> ConfigError:
+    """Why a run cannot be begun from: it is compressed already, or not finished."""
+    if "compression" in Run.settings(run.folder):
+        return ConfigError(f"{run.folder}: expected a run made by 'sottovoce train', found a compressed one")
+    return ConfigError(f"{missing}: missing; finish the run with 'sottovoce train' first")
 
 
 def search_inputs(
