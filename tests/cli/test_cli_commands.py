@@ -302,6 +302,11 @@ def test_options_of_weights_go_before_a_plan_in_the_recipe(run, tones: Path, rec
         code, _, err = run("compress", tmp_path / "run", "--scheme", "ptq", *more, "--out", tmp_path / name)
         assert code == 0, err
         assert load_model(tmp_path / name / "model.safetensors").tensors["joiner.output.weight"].bands[0].bits == bits
+    assert run("compress", tmp_path / "run", "--scheme", "ptq", "--set", "bits=6", "--out", tmp_path / "set")[0] == 0
+    assert load_model(tmp_path / "set" / "model.safetensors").tensors["joiner.output.weight"].bands[0].bits == 6
+    both = ("--plan", tmp_path / "planned" / "plan.json", "--set", "bits=3", "--out", tmp_path / "both")
+    code, _, err = run("compress", tmp_path / "run", *both)
+    assert code == 2 and "--set bits: the plan says it of every weight" in err
 
 
 def test_a_refused_compression_leaves_nothing_in_the_way(run, tones: Path, recipe_file: Path, tmp_path: Path) -> None:

@@ -435,6 +435,7 @@ def test_mistakes_are_one_line(rescore, tmp_path: Path, models) -> None:
         ((given, *lm, "--references", tmp_path / "half"), "expected one for 'a-2', found none"),  # theirs or none
         ((given, *lm, "--references", tmp_path / "others"), "expected one for 'a-1', found none"),
         ((given, *lm, "--out", given), "in.jsonl: expected another path to write to: this one is read"),
+        ((tmp_path, *lm, "--out", given), "in.jsonl: expected another path to write to: this one is read"),
         ((given, *lm, "--acoustic-scale", 0.1), "--acoustic-scale is for lattices, found n-best lists in"),
         ((given, *lm, "--words", tmp_path / "words.txt"), "--words is for Kaldi's lattices, found n-best lists in"),
         ((slf, *lm, "--words", tmp_path / "words.txt"), "--words is for Kaldi's lattices, found SLF lattices in"),

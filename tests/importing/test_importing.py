@@ -324,6 +324,9 @@ def test_rounding_a_file_overwrites_no_other_model(tones: Path, tmp_path: Path) 
     assert done.exit_code == 0, done.output
     done = CliRunner().invoke(app, [*command, "--recipe", "fsdd-small", "--data", str(tones), "--out", str(run)])
     assert done.exit_code == 0, done.output
+    for taken, told in ((weights, "this one is read"), (run / "x.safetensors", "a path outside of a run")):
+        done = CliRunner().invoke(app, [*command, "--out", str(taken)])
+        assert isinstance(done.exception, ConfigError) and told in str(done.exception)
     model, packed = folder / "model.safetensors", tmp_path / "packed"
     before = model.read_bytes()
     for bits, out, refused in (
@@ -337,7 +340,7 @@ def test_rounding_a_file_overwrites_no_other_model(tones: Path, tmp_path: Path) 
         found = isinstance(done.exception, ConfigError) and "without another model" in str(done.exception)
         assert found == refused and (refused or done.exit_code == 0), done.output
     assert model.read_bytes() == before and load_model(run / "model.safetensors").average_bits == 32
-    for option in ("--seed", "--threads", "--data"):
+    for option in ("--seed", "--data"):
         done = CliRunner().invoke(
             app, ["compress", str(model), "--bits", "4", option, "3", "--out", str(tmp_path / "x")]
         )

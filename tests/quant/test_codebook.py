@@ -267,5 +267,8 @@ def test_a_row_of_zeros_has_no_penalty() -> None:
     total, gradient = book.penalty(weight)
     assert total.isfinite() and gradient[1].abs().max() == 0 and gradient.abs().amax(1)[[0, 2, 3]].min() > 0
     assert gradient.abs().max() < 1e4
+    weight[1] = weight[0] / 50  # small weights are weights
+    _, gradient = make_codebook(weight, BandSpec(4, "lloyd-max", "row", zero=True)).penalty(weight)
+    assert gradient[1].abs().max() > 0
     empty = torch.zeros(2, 3)
     assert [float(x.abs().sum()) for x in make_codebook(empty, BandSpec(4, "uniform")).penalty(empty)] == [0, 0]

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
+import torch
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -67,9 +68,10 @@ def compress(
     }
     choices = {k: v for k, v in choices.items() if v is not None}
     if run.is_file():
-        for name, value in (("--data", data), ("--seed", seed), ("--threads", threads)):
+        for name, value in (("--data", data), ("--seed", seed)):
             if value is not None:
                 raise ConfigError(f"{name} is for runs: a model file alone is rounded without data")
+        torch.set_num_threads(threads or os.cpu_count() or 1)
         _report_sizes(_rounded(run, choices, settings or [], out))
         return
     trained, made_by, folder = Run.open(run)
@@ -152,7 +154,10 @@ def _with(recipe: Recipe, choices: dict[str, object], overrides: list[str]) -> R
         apply_override(chosen, override)
     scheme = chosen.get("scheme", recipe.compression.scheme)
     section = with_scheme(recipe.compression, str(scheme)).model_dump(mode="json")
-    if not choices.keys().isdisjoint(("bits", "kind", "grouping")):
+    spoken = [key for key in ("bits", "kind", "grouping", "zero") if key in chosen]
+    if spoken and chosen.get("plan") is not None:
+        raise ConfigError(f"--set {spoken[0]}: the plan says it of every weight; leave one of them out")
+    if spoken:
         section["plan"] = None  # the recipe's, which says these of every weight
     section.update(choices)
     for override in overrides:

@@ -135,7 +135,7 @@ def recipe_options(name: str, recipe: Path | None) -> dict[str, Any]:
     corpus = load_recipe(recipe).corpus
     if corpus.get("name") != name:
         raise ConfigError(f"--recipe {recipe}: expected one for the corpus {name!r}, found {corpus.get('name')!r}")
-    return dict(corpus.get("options", {}))
+    return dict(corpus.get("options") or {})
 
 
 def parse_settings(items: list[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from sottovoce.cli.outputs import check_kept
 from sottovoce.errors import ConfigError
 from sottovoce.importing import (
     import_model,
@@ -61,6 +62,9 @@ def import_weights(
         raise ConfigError("--recipe and --data go together: a run is trained further on data")
     if settings and recipe is None:
         raise ConfigError("--set is for the recipe of a run: expected --recipe and --data beside it")
+    check_kept([out], [source, *([mapping] if mapping else [])])
+    if recipe is None and (out.parent / "config.yaml").exists():
+        raise ConfigError(f"{out}: expected a path outside of a run, whose model this would take the place of")
     model, notes = _read(source, mapping, recipe)
     if recipe is not None and data is not None:
         out = make_run(model, load_recipe(recipe, settings), data, out).model

@@ -31,9 +31,10 @@ def check_file(*paths: Path | None) -> None:
 
 
 def check_kept(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Raises ConfigError for an output that would overwrite what the command reads."""
+    """Raises ConfigError for an output that would overwrite what the command reads, in a folder of it too."""
     read = {path.resolve() for path in inputs}
-    lost = next((path for path in outputs if path.resolve() in read), None)
+    there = (path for path in outputs if path.exists())
+    lost = next((path for path in there if not read.isdisjoint((path.resolve(), *path.resolve().parents))), None)
     if lost is not None:
         raise ConfigError(f"{lost}: expected another path to write to: this one is read")
 

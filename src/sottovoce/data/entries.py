@@ -81,15 +81,16 @@ def make_cut(id: str, path: Path, samples: int, rate: int, text: str, speaker: s
 
 def recording_names(paths: Iterable[Path]) -> dict[Path, str]:
     """A name for each file, by which utterances of one recording are known: the file's, without its suffix, or where
-    several files have that name as much of their paths as tells them apart."""
-    alike: dict[str, set[Path]] = {}
+    several files have that name their paths, below the folder that these share."""
+    alike: dict[str, dict[Path, Path]] = {}
     for path in paths:
-        alike.setdefault(path.stem, set()).add(path)
+        alike.setdefault(path.stem, {})[path] = path.resolve()
     found = {}
     for stem, group in alike.items():
-        shared = os.path.commonpath([path.absolute().parent for path in group])
-        for path in group:
-            found[path] = stem if len(group) == 1 else path.absolute().relative_to(shared).as_posix()
+        files = set(group.values())
+        shared = os.path.commonpath([file.parent for file in files])
+        for path, file in group.items():
+            found[path] = stem if len(files) == 1 else file.relative_to(shared).as_posix()
     return found
 
 

@@ -52,6 +52,10 @@ def _safetensors(path: Path) -> Mapping[str, Any]:
 def _torch(path: Path) -> Mapping[str, Any]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise FormatError(f"{path}: cannot be read ({_line(error)})") from error
+    except MemoryError:
+        raise
     except Exception as error:  # whatever bytes of another kind make of a pickle
         # Its own message advises to run what is in the file.
         kind = "nothing but tensors" if isinstance(error, pickle.UnpicklingError) else "tensors"

@@ -171,7 +171,7 @@ def _checked_head(raw: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The header's bytes, (H,), once length and checksum agree; nothing of it is parsed before."""
     length = int.from_bytes(raw[:8].tobytes(), "little")
     if length > MAX_HEADER:
-        raise FormatError("not a Sottovoce model file: it does not begin with the length of a safetensors header")
+        raise FormatError(f"not a Sottovoce model file: header: expected at most {MAX_HEADER} bytes, found {length}")
     if length > len(raw) - 8:
         raise FormatError(f"header: expected {length} bytes, found {len(raw) - 8}: the file is cut short")
     whole = bytearray(raw[: 8 + length].tobytes())

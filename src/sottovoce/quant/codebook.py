@@ -17,6 +17,7 @@ from torch import Tensor
 # Weights are worked through in pieces that stay in a core's own cache; on an accelerator one piece is best.
 _PIECE = 1 << 16
 _FINE = 16  # samples of the pull in one integer step
+_NOTHING = 1e-12  # a scale that no weights have; makers give groups of zeros less
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,8 +103,8 @@ class Codebook:
 
         ``p(w) = 1 - |cos(pi (w - m_k) / (m_(k+1) - m_k))|`` between neighbouring levels. On a grid of regions whose
         borders are shared multiples of the spacings this is the paper's ``1 - |cos(pi theta_r w)|`` (S8BQAT, eq. 4).
-        Outside the outer levels both are zero, and where a scale lies below float16's normal range: a row of zeros has
-        one, and a slope without bound.
+        Outside the outer levels both are zero, and where a scale is next to nothing, as that of a row of zeros, whose
+        slope would be without bound.
         """
         gradient = torch.empty_like(weight)
         total = weight.new_zeros(())
@@ -118,7 +119,7 @@ class Codebook:
             torch.mul(sine, curve, out=target)
             target.div_(scale)
             cost = 1 - sine.square_().neg_().add_(1).sqrt_()
-            empty = torch.as_tensor(scale, device=weight.device) < torch.finfo(torch.float16).tiny
+            empty = torch.as_tensor(scale, device=weight.device) < _NOTHING
             target.masked_fill_(empty, 0.0)
             total += cost.masked_fill_(empty, 0.0).sum()
         return total, gradient

@@ -249,6 +249,8 @@ def _train(
     generator = torch.Generator().manual_seed(settings.seed)
     optimizer = None
     if settings.weights != "fixed":
+        if not net.trained:
+            raise ConfigError(f"weights: {settings.weights}: expected weights that train, found all of them frozen")
         optimizer = torch.optim.Adam(net.trained, lr=settings.weight_rate)
     if settings.weights == "pipelined" and optimizer is not None:
         if len(batches) < 2:

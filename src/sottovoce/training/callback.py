@@ -119,9 +119,11 @@ class CompressionCallback(pl.Callback):
         if self._session is None:
             return
         # Checkpoints because of it are saved afterwards. Other processes, whose shards it would take, may not have it.
-        if not any(is_sharded(parameter) for parameter in self._session.model.parameters()):
-            self._left = self._session.state_dict()
-        self._session.close()
+        try:
+            if not any(is_sharded(parameter) for parameter in self._session.model.parameters()):
+                self._left = self._session.state_dict()
+        finally:  # its copies may not fit, where memory was the exception
+            self._session.close()
 
     def _take_up(self) -> None:
         if self._saved is not None:

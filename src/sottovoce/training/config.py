@@ -281,7 +281,7 @@ def _sizes(given: dict[str, Any], of_data: tuple[str, ...], build: Callable[[], 
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML whose numbers are those of version 1.2: 5e-4 is one, which version 1.1 reads as a text."""
+    """YAML in which 5e-4 is a number, as in version 1.2; version 1.1 wants a point in it."""
 
 
 _Yaml.add_implicit_resolver(

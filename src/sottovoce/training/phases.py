@@ -127,7 +127,14 @@ def _run(trainer: pl.Trainer, module: TaskModule, data: PhaseData, checkpoint: P
 def _check_whole(checkpoint: Path) -> None:
     """Raises ConfigError for a file that torch.save did not end: it ends with the directory of a zip file."""
     if not zipfile.is_zipfile(checkpoint):
-        raise ConfigError(f"{checkpoint}: expected a whole checkpoint, found a damaged one; without it all begins anew")
+        raise ConfigError(f"{checkpoint}: expected a whole checkpoint, found a damaged one; training has to begin anew")
+
+
+def _put(fresh: Path, path: Path) -> None:
+    """In the place of a file, once it is on the disk: a power cut leaves the old one, or this one."""
+    with fresh.open("rb") as stream:
+        os.fsync(stream.fileno())
+    fresh.replace(path)
 
 
 def _take_best(trainer: pl.Trainer, module: TaskModule) -> None:
@@ -147,7 +154,8 @@ class Fork:
 
 
 def steps_taken(checkpoint: Path) -> int:
-    """Optimizer steps before a checkpoint."""
+    """Optimizer steps before a checkpoint. Raises ConfigError for a damaged one."""
+    _check_whole(checkpoint)
     return int(torch.load(checkpoint, weights_only=True, map_location="cpu", mmap=True)["global_step"])
 
 
@@ -174,10 +182,8 @@ class ResumePoint(pl.Callback):
             if self.fork is not None and trainer.current_epoch == self.fork.epoch and not self.fork.path.exists():
                 copied = self.fork.path.with_suffix(".partial")
                 shutil.copyfile(fresh, copied)
-                copied.replace(self.fork.path)
-            with fresh.open("rb") as stream:
-                os.fsync(stream.fileno())  # a power cut leaves the checkpoint of before, or this one
-            fresh.replace(self.folder / "last.ckpt")
+                _put(copied, self.fork.path)
+            _put(fresh, self.folder / "last.ckpt")
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -77,13 +77,13 @@ class Run:
 
 @contextmanager
 def taking_back(folder: Path) -> Iterator[None]:
-    """Where the block raises one of our errors, the files are removed that it put into the folder, and the folder where
-    it made that: the corrected command may use it."""
+    """Where the block raises one of our errors, or the system's, the files are removed that it put into the folder, and
+    the folder where it made that: the corrected command may use it."""
     made = not folder.exists()
     before = set(folder.iterdir()) if folder.is_dir() else set()
     try:
         yield
-    except SottovoceError:
+    except (SottovoceError, OSError):
         for path in (path for path in folder.glob("*") if path not in before and path.is_file()):
             path.unlink(missing_ok=True)
         if made and folder.exists() and not any(folder.iterdir()):
