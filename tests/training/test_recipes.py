@@ -58,6 +58,15 @@ def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
     assert load_recipe("fsdd-small", ["name='5e-4'"]).name == "5e-4"
 
 
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.getcwd []", "!!python/name:os.getcwd", "!x 1"])
+def test_a_recipe_makes_no_objects(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.yaml").write_text(f"name: {text}\n")
+    with pytest.raises(ConfigError, match=r"r\.yaml: cannot read the recipe"):
+        load_recipe(tmp_path / "r.yaml")
+    with pytest.raises(ConfigError, match="the value is not YAML"):
+        load_recipe("fsdd-small", [f"name={text}"])
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

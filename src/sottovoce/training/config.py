@@ -290,8 +290,12 @@ _Yaml.add_implicit_resolver(
 
 
 def read_yaml(text: str) -> Any:
-    """Raises yaml.YAMLError."""
-    return yaml.load(text, _Yaml)
+    """Plain values only, as ``yaml.safe_load`` gives them. Raises yaml.YAMLError."""
+    loader = _Yaml(text)
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
 
 
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
