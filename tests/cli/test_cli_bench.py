@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from sottovoce.evaluation.bandwidth import read_bandwidth
 from sottovoce.evaluation.bench import Latency, bench, bench_in_turns, bench_paths
+from sottovoce.packed import LstmLmArchitecture
 from sottovoce.runtime import choose_kernel
 from sottovoce.runtime.kernels import native_module
 
@@ -96,8 +98,11 @@ def test_bench_against_peers(run, model: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_one_line(run, model: Path, tmp_path: Path) -> None:
+    lm = LstmLmArchitecture(vocabulary=9, embedding=8, units=8, layers=1).to_dict()
+    replace(tiny["speaking_model"](), architecture=lm).save(tmp_path / "lm.safetensors")
     for arguments, message in (
         (("bench", tmp_path / "none.safetensors"), "none.safetensors"),
+        (("bench", tmp_path / "lm.safetensors"), "lm.safetensors: architecture: expected type 'rnnt', found 'lstm-lm'"),
         (("bench", model, "--threads", 1000), "error: num_threads: expected 1 to 256, found 1000"),
         (("bench", model, "--against", "torch-int9"), "torch-int9"),
         (("bench", model, "--against", "torch-int8,"), "torch-int8"),

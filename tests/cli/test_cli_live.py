@@ -207,6 +207,8 @@ def test_no_microphone_is_one_clear_line(
     (["speech.wav", "--hotwords", "words.txt"], "hotwords need a beam search"),
     (["speech.wav", "--hotwords", "words.txt", "--method", "beam", "--hotwords-score", "-1"], "hotwords_score"),
     (["speech.wav", "--hotwords", "strange.txt", "--method", "beam"], "hotword 'Zürich': the model's tokenizer has no"),
+    (["speech.wav", "--method", "beam", "--hotwords-score", "2"], "--hotwords-score needs --hotwords"),
+    (["speech.wav", "--rule2-min-trailing-silence", "2"], "end live utterances: expected --stream"),
     (["speech.wav", "--rule1-min-trailing-silence", "-1"], "rule1: endpoint rule: min_trailing_silence must be"),
 ])  # fmt: skip
 def test_options_that_cannot_be_used_are_refused(

@@ -91,7 +91,8 @@ def test_what_cannot_be_served_is_one_line(run, model: Path, tmp_path: Path) -> 
     assert (code, out) == (2, "") and err.startswith(f"error: 127.0.0.1, port {port}: Address already in use: choose")
     for arguments, line in (
         ((tmp_path / "none.safetensors",), "none.safetensors: expected a model file or a run folder, found none"),
-        ((model, model), "small: two models have this name: name them, as in first="),
+        ((model, model), f"small: two models have this name: name them, as in first={model}"),
+        ((f"a={model}", f"a={model}"), f"a: two models have this name: name them, as in first={model}"),
         ((model, "--host", "no.such.host.invalid"), "--host no.such.host.invalid: "),
         ((model, "--host", "192.0.2.1", "--port", "0"), "requested address: choose another with --host"),
     ):

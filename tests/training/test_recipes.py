@@ -51,8 +51,9 @@ def test_overrides_reach_nested_keys_and_change_the_digest() -> None:
 
 def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
     """YAML 1.1 takes 5e-4 for a text."""
-    found = load_recipe("fsdd-small", ["phase.learning_rate=5e-4", "compression.options.strength=1E+1"])
-    assert found.phase.learning_rate == 5e-4 and found.compression.options["strength"] == 10
+    found = load_recipe("fsdd-small", ["phase.learning_rate=5e-4", "compression.options={a: 1E+1, b: -.5e3, c: .e3}"])
+    assert found.phase.learning_rate == 5e-4
+    assert found.compression.options == {"a": 10, "b": -500, "c": ".e3"}
     (tmp_path / "r.yaml").write_text("name: r\nphase: {learning_rate: 2e-3}\n")
     assert load_recipe(tmp_path / "r.yaml").phase.learning_rate == 2e-3
     assert load_recipe("fsdd-small", ["name='5e-4'"]).name == "5e-4"
@@ -78,7 +79,8 @@ def test_a_recipe_makes_no_objects(tmp_path: Path, text: str) -> None:
         ("data.speeds=[3]", r"data\.speeds must be a number in \[0.5, 2\], found 3"),
         ("name=[", "is not YAML"),
         ("model.encoder_unit=3", "model: .*encoder_unit"),
-        ("model.stack=0", "model: .*stack must be an integer"),
+        ("model.stack=0", r"model: stack must be an integer in \[1, \d+\], found 0$"),
+        ("model.bogus=0", "model: got an unexpected keyword argument 'bogus'$"),
         ("model.vocabulary=9", "vocabulary follows from the data"),
     ],
 )

@@ -18,6 +18,7 @@ from sottovoce.errors import ConfigError
 from sottovoce.packed import file_sizes, load_model
 from sottovoce.quant import BitPlan
 from sottovoce.quant.spec import KINDS, PLAN_GROUPINGS
+from sottovoce.settings import first_invalid
 from sottovoce.training.arms import Job, carry_out, new_module, plan_for
 from sottovoce.training.config import CompressionConfig, LmRecipe, Recipe, apply_override, parse_recipe, with_scheme
 from sottovoce.training.rounding import round_file
@@ -118,8 +119,8 @@ def _rounded(path: Path, choices: dict[str, Any], overrides: list[str], out: Pat
     try:
         settings = CompressionConfig.model_validate(section)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"compression.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where, why = first_invalid(error)
+        raise ConfigError(f"compression.{where}: {why}") from error
     width = f"{settings.bits}bit" if settings.plan is None else f"plan-{_digest(settings.plan)}"
     return round_file(path, settings, out or path.parent / f"{path.stem}-{settings.scheme}-{width}")
 

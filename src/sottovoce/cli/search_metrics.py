@@ -91,16 +91,6 @@ def _checked(metric: str, name: str, value: Any) -> Any:
         )
     try:
         # As JSON, in which a list may be a pair and a number of steps is no truth value.
-        return TypeAdapter(known[name]).validate_json(json.dumps(_numbers(value), default=str), strict=True)
+        return TypeAdapter(known[name]).validate_json(json.dumps(value, default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(f"--set {name}: {error.errors()[0]['msg']}, found {value!r}") from error
-
-
-def _numbers(value: Any) -> Any:
-    """With what YAML takes for text and is a number, as 1e-3 is."""
-    if isinstance(value, list):
-        return [_numbers(item) for item in value]
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value

@@ -24,6 +24,7 @@ from sottovoce.runtime import EndpointRules, Recognizer, Result, Stream
 from sottovoce.runtime.rules import Arithmetic
 
 _BATCH = 16  # files decoded together
+_HOTWORDS_SCORE = 1.5
 
 # What libsndfile reads of what people keep speech in; a file named outright may have any extension.
 # fmt: off
@@ -55,7 +56,7 @@ def transcribe(
     hotwords: Annotated[
         Path | None, typer.Option(help="A text file of phrases to favour, one a line, with --method beam.")
     ] = None,
-    hotwords_score: Annotated[float, typer.Option(help="Nats for each of their tokens.")] = 1.5,
+    hotwords_score: Annotated[float, typer.Option(help="Nats for each of their tokens.")] = _HOTWORDS_SCORE,
     lm: Annotated[
         Path | None, typer.Option(help="A language model's file or run folder, n-grams too, with --method beam.")
     ] = None,
@@ -110,6 +111,15 @@ def transcribe(
         raise ConfigError(f"--nbest {nbest} needs --method beam with a --beam of at least {nbest}")
     if nbest > 1 and (stream or from_microphone):
         raise ConfigError(f"--nbest {nbest}: live transcription has one transcript")
+    if hotwords is None and hotwords_score != _HOTWORDS_SCORE:
+        raise ConfigError("--hotwords-score needs --hotwords")
+    endpoint = EndpointRules(
+        _rule("rule1", min_trailing_silence=rule1_min_trailing_silence),
+        _rule("rule2", min_trailing_silence=rule2_min_trailing_silence),
+        _rule("rule3", min_utterance_length=rule3_min_utterance_length),
+    )
+    if endpoint != DEFAULT_RULES and not (stream or from_microphone):
+        raise ConfigError("--rule1-..., --rule2-... and --rule3-... end live utterances: expected --stream")
     refused = list[DataError]()
     files = [file for path in audio or [] for file in _found(path, refused)]
     if refused and not files:
@@ -125,11 +135,7 @@ def transcribe(
         lm=lm,
         lm_weight=lm_weight,
         internal_lm_weight=internal_lm_weight,
-        endpoint=EndpointRules(
-            _rule("rule1", min_trailing_silence=rule1_min_trailing_silence),
-            _rule("rule2", min_trailing_silence=rule2_min_trailing_silence),
-            _rule("rule3", min_utterance_length=rule3_min_utterance_length),
-        ),
+        endpoint=endpoint,
         num_threads=threads,
     )
     if from_microphone:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sottovoce.decoding.search import make_search
-from sottovoce.errors import ConfigError
+from sottovoce.errors import ConfigError, FormatError
 from sottovoce.evaluation.bandwidth import read_bandwidth
 from sottovoce.evaluation.cold import ColdStart, cold_start
 from sottovoce.packed import PackedModel, load_model
@@ -104,10 +104,17 @@ def bench_in_turns(
     _check_frames(frames)
     check_threads(num_threads)
     models = [load_model(path) for path in paths]
-    networks = [make_network(model, num_threads=num_threads) for model in models]
+    networks = [_network(path, model, num_threads) for path, model in zip(paths, models, strict=True)]
     timed = _in_turns([_stepper(network) for network in networks], frames, progress)
     found = zip(paths, models, networks, timed, strict=True)
     return [_figures(path, model, network, times, num_threads) for path, model, network, times in found]
+
+
+def _network(path: Path, model: PackedModel, num_threads: int) -> Network:
+    try:
+        return make_network(model, num_threads=num_threads)
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 def _in_turns(

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sottovoce.errors import ConfigError, did_you_mean
+from sottovoce.settings import first_invalid, read_yaml
 
 
 class DeviceSpec(BaseModel):
@@ -42,7 +43,7 @@ def load_device(name: str | Path) -> DeviceSpec:
     """The spec of a file, or of a name that ships with the package. Raises ConfigError naming the file and the key."""
     path = _find(str(name))
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
@@ -55,13 +56,12 @@ def parse_device(data: dict[str, Any], source: str) -> DeviceSpec:
     try:
         return DeviceSpec.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        first, (key, why) = error.errors()[0], first_invalid(error)
         if first["type"] == "extra_forbidden":
             raise ConfigError(f"{source}: {key}: no such key{did_you_mean(key, DeviceSpec.model_fields)}") from error
         if first["type"] == "missing":
             raise ConfigError(f"{source}: {key}: expected a value, found none") from error
-        raise ConfigError(f"{source}: {key}: {first['msg']}, found {first['input']!r}") from error
+        raise ConfigError(f"{source}: {key}: {why}") from error
 
 
 def shipped_devices() -> list[str]:

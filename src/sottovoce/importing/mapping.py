@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sottovoce.errors import ConfigError
+from sottovoce.settings import first_invalid, read_yaml
 
 _GATES = "ifgo"
 
@@ -111,7 +112,7 @@ def _filled(rule: TensorRule, parts: tuple[str, ...]) -> TensorRule:
 def read_mapping(path: Path) -> TensorMap:
     """Raises ConfigError naming the file and the key."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot read ({' '.join(str(error).split())})") from error
     if not isinstance(data, dict):
@@ -119,6 +120,5 @@ def read_mapping(path: Path) -> TensorMap:
     try:
         return TensorMap.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from error
+        where, why = first_invalid(error)
+        raise ConfigError(f"{path}: {where}: {why}") from error

@@ -31,9 +31,9 @@ def open_models(given: Sequence[str], **options: Any) -> list[ServedModel]:
     """
     named = [_name_and_path(text) for text in given]
     names = [name for name, _ in named]
-    for name in names:
+    for name, path in named:
         if names.count(name) > 1:
-            raise ConfigError(f"{name}: two models have this name: name them, as in first={given[0]}")
+            raise ConfigError(f"{name}: two models have this name: name them, as in first={path}")
     return [_open(name, path, options) for name, path in named]
 
 

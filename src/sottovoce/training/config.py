@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -21,6 +20,7 @@ from sottovoce.errors import ConfigError, FormatError
 from sottovoce.frontend.settings import FeatureSettings
 from sottovoce.packed import LmArchitecture, RnntArchitecture, lm_architecture
 from sottovoce.quant.spec import KINDS, PLAN_GROUPINGS
+from sottovoce.settings import first_invalid, read_yaml
 
 RECIPES = Path(str(resources.files("sottovoce") / "recipes"))
 """Recipes and vocabularies that come with the package."""
@@ -280,24 +280,6 @@ def _sizes(given: dict[str, Any], of_data: tuple[str, ...], build: Callable[[], 
     return {name: size for name, size in sizes.items() if name not in of_data}
 
 
-class _Yaml(yaml.SafeLoader):
-    """YAML in which 5e-4 is a number, as in version 1.2; version 1.1 wants a point in it."""
-
-
-_Yaml.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
-def read_yaml(text: str) -> Any:
-    """Plain values only, as ``yaml.safe_load`` gives them. Raises yaml.YAMLError."""
-    loader = _Yaml(text)
-    try:
-        return loader.get_single_data()
-    finally:
-        loader.dispose()
-
-
 def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     """Read a recipe; ``overrides`` are ``a.b=value`` with YAML values. A bare name finds a recipe that ships with
     the package.
@@ -332,9 +314,8 @@ def parse_recipe(data: dict[str, Any], source: str) -> Recipe:
     try:
         return _TASKS[task].model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(x) for x in first["loc"])
-        raise ConfigError(f"{source}: {where}: {first['msg']}, found {first.get('input')!r}") from error
+        where, why = first_invalid(error)
+        raise ConfigError(f"{source}: {where}: {why}") from error
 
 
 def _beside(recipe: Recipe, file: Path) -> Recipe:
