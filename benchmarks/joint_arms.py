@@ -49,15 +49,15 @@ from sottovoce.training.scoring import nbest_split
 from sottovoce.training.searching import open_trained, search_inputs
 from sottovoce.training.workers import Task
 
-JOINT, DIVERGED = "joint", "joint, divergence"
+JOINT, BY_ERRORS = "joint", "joint, word errors"
 SEPARATE, APART, UNIFORM, FLOAT = "separate", "separate, KL", "uniform", "fp32"
 SPLITS = {
     FLOAT: "both models as they were trained",
     UNIFORM: "as many bits for every weight of both",
     APART: "each model's bits chosen by its own divergence, within its share of the bytes, as its float32 bytes are",
     SEPARATE: "within the same shares, by the sensitivities of the joint split",
-    DIVERGED: "bits of both chosen within the bytes together, by how far the posterior of word errors diverges",
-    JOINT: "bits of both chosen within the bytes together, by how much the expected word errors grow",
+    BY_ERRORS: "bits of both chosen within the bytes together, by how much the expected word errors grow",
+    JOINT: "bits of both chosen within the bytes together, by how far the posterior of word errors diverges",
 }
 ASR, LM = ROLES
 NGRAM = "4-gram"
@@ -136,7 +136,7 @@ class Cell:
         """What its hypotheses are compared with: float32, and what is not split jointly."""
         if self.bits is None:
             return []
-        others = [DIVERGED, SEPARATE, APART, UNIFORM] if self.split == JOINT else []
+        others = [BY_ERRORS, SEPARATE, APART, UNIFORM] if self.split == JOINT else []
         return [Cell(self.setting, None, FLOAT), *(replace(self, split=split) for split in others)]
 
     @property
@@ -156,7 +156,7 @@ class Cell:
 
 def cells_of(setting: Setting) -> list[Cell]:
     """All of them, those that others are compared with first."""
-    splits = (UNIFORM, APART, SEPARATE, DIVERGED, JOINT)
+    splits = (UNIFORM, APART, SEPARATE, BY_ERRORS, JOINT)
     return [Cell(setting, None, FLOAT), *(Cell(setting, b, s) for b in setting.plan["budgets"] for s in splits)]
 
 
@@ -241,7 +241,7 @@ def splits_of(
     for split, tables in own.items():
         parameters = sum(table.parameters for table in tables.values())
         found[split] = {r: t.allocate(max_bytes=total * t.parameters // parameters) for r, t in tables.items()}
-    for split, metric in ((DIVERGED, DIVERGENCE), (JOINT, EXPECTED)):
+    for split, metric in ((BY_ERRORS, EXPECTED), (JOINT, DIVERGENCE)):
         found[split] = split_plan(judged_by(joint, metric).allocate(max_bytes=total), list(scorers))
     return found
 

@@ -6,9 +6,9 @@
 RUN: finished runs of 'sottovoce train', of a recognizer and of a language model of its words; --data is prepared
 speech, by default the recognizer's own. Budgets and settings: benchmarks/joint_budget.yaml, frozen before test was
 scored. A budget is the bytes of both files with as many bits for every weight. It is split as it is there (uniform);
-as 'sottovoce search --models asr=RUN,lm=RUN --max-bytes' does (joint), by how much one cluster's rounding raises the
-expected word errors of dev's n-best lists, or by how far the posterior of their word errors moves (joint, divergence);
-or in proportion to the models' float32 bytes, each model's bits then chosen
+as 'sottovoce search --models asr=RUN,lm=RUN --max-bytes' does (joint), by how far one cluster's rounding moves the
+posterior of the word errors of dev's n-best lists, or by how much it raises the expected ones (joint, word errors); or
+in proportion to the models' float32 bytes, each model's bits then chosen
 within its own part: by the same sensitivities (separate), or by the divergence of its own output, as one searches
 models that know nothing of each other (separate, KL). Nothing is trained. Test is scored by the rounded recognizer's
 beam search and a second pass of the rounded language model (--ngram: interpolated with that n-gram model, which the

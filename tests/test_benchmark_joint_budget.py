@@ -30,7 +30,7 @@ import joint_budget  # noqa: E402
 from cells import Cells, config_hash  # noqa: E402
 from joint_arms import (  # noqa: E402
     APART,
-    DIVERGED,
+    BY_ERRORS,
     FLOAT,
     JOINT,
     SEPARATE,
@@ -103,13 +103,13 @@ def test_every_split_keeps_the_budget_and_its_own_rule(
     joint = joint_sensitivity(scorers, lists, [1, 2, 3, 4, 8], by="tensor")
     own = own_tables(scorers, joint, "tensor")
     found = splits_of(scorers, joint, {SEPARATE: own}, bits)
-    assert list(found) == [UNIFORM, SEPARATE, DIVERGED, JOINT]
+    assert list(found) == [UNIFORM, SEPARATE, BY_ERRORS, JOINT]
     size = {s: {role: bytes_of_plan(scorers[role], plans[role]) for role in plans} for s, plans in found.items()}
     total = sum(size[UNIFORM].values())
     assert all(
         {band.bits for bands in plan.weights.values() for band in bands} == {bits} for plan in found[UNIFORM].values()
     )
-    assert all(sum(size[split].values()) <= total for split in (DIVERGED, JOINT))
+    assert all(sum(size[split].values()) <= total for split in (BY_ERRORS, JOINT))
     parameters = {role: sum(p.numel() for p in x.model.parameters()) for role, x in scorers.items()}
     for role, count in parameters.items():
         assert size[SEPARATE][role] <= total * count / sum(parameters.values())
@@ -159,21 +159,21 @@ def put(cells: Cells, cell: Cell, errors: Sequence[int], **more: Any) -> None:
 
 def test_the_joint_split_stands_beside_the_others_of_its_budget(setting: Setting, tmp_path: Path) -> None:
     cells = Cells(tmp_path / "cells.jsonl")
-    counts = {FLOAT: 2, UNIFORM: 4, APART: 2, SEPARATE: 3, DIVERGED: 3, JOINT: 3}
+    counts = {FLOAT: 2, UNIFORM: 4, APART: 2, SEPARATE: 3, BY_ERRORS: 3, JOINT: 3}
     for cell in cells_of(setting):
         if cell.bits != 2:
             put(cells, cell, [counts[cell.split]] * CONVERSATIONS)
     lines = table(cells, setting)
-    splits = (UNIFORM, APART, SEPARATE, DIVERGED, JOINT)
+    splits = (UNIFORM, APART, SEPARATE, BY_ERRORS, JOINT)
     assert [line[:2] for line in lines] == [["", FLOAT], *(["3 bits", split] for split in splits)]
-    control, uniform, apart, separate, diverged, joint = lines
+    control, uniform, apart, separate, by_errors, joint = lines
     assert joint[2:5] == ["77.00", "30.00", "[30.00, 30.00]"] and control[5:8] == ["", "", ""]
     assert joint[5] == "+50.0 % [+50.0, +50.0], upper +50.0 %" and joint[6:] == ["", "", "31.00", ""]
     assert uniform[9] == "-10.00 points, -20.0 % [-20.0, -20.0], upper -20.0 %: fewer" and control[8:] == ["", ""]
     assert uniform[6] == "-10.00 points, -25.0 % [-25.0, -25.0], upper -25.0 %: fewer"
     assert separate[6] == "+0.00 points, +0.0 % [+0.0, +0.0], upper +0.0 %: not resolved"
     assert apart[6].startswith("+10.00 points, +50.0 %") and apart[6].endswith("more")
-    assert uniform[7] == apart[7] == separate[7] == diverged[7] == "0.040"  # Holm's, of four
+    assert uniform[7] == apart[7] == separate[7] == by_errors[7] == "0.040"  # Holm's, of four
     *_, joint = sizes(cells, setting)
     assert joint[2:] == ["1,000 (2.50)", "1,000 (2.50)", "2,000", "30.00 % (fp32 20.00 %)"]
 
@@ -184,7 +184,7 @@ def test_what_is_due_comes_after_what_it_is_compared_with(setting: Setting, tmp_
     at = {task.name: i for i, task in enumerate(tasks)}
     assert len(at) == len(tasks) == 1 + 1 + 5 * 2 and all(at[n] < at[t.name] for t in tasks for n in t.needs)
     last = tasks[-1]
-    beside = [f"bytes of 2 bits, {split}" for split in (UNIFORM, APART, SEPARATE, DIVERGED)]
+    beside = [f"bytes of 2 bits, {split}" for split in (UNIFORM, APART, SEPARATE, BY_ERRORS)]
     assert last.needs == {"bits of all budgets", FLOAT, *beside}
     assert sum(hours_of(task, setting) for task in tasks) == pytest.approx(0.5 + 11 * 0.25)
     for cell in cells_of(setting)[:-1]:
@@ -326,7 +326,7 @@ def test_a_tiny_recognizer_and_language_model_go_all_the_way(
     found = {cell.split: joint_budget.figures_of(cells, cell) or {} for cell in cells_of(setting)}
     total = {split: sum(x["model_bytes"] for x in figures["models"].values()) for split, figures in found.items()}
     assert max(total[JOINT], total[SEPARATE], total[APART]) <= total[UNIFORM] < total[FLOAT]
-    assert found[JOINT]["mapsswe_p"].keys() == {FLOAT, DIVERGED, SEPARATE, APART, UNIFORM}
+    assert found[JOINT]["mapsswe_p"].keys() == {FLOAT, BY_ERRORS, SEPARATE, APART, UNIFORM}
     uniform = Cell(setting, 4, UNIFORM)
     assert load_model(made(uniform, "lm")).average_bits == 4 and list(tasks_of(setting, cells)) == []
     for role in ("asr", "lm"):  # what the search counted is what was written

@@ -70,7 +70,7 @@ def test_both_runs_get_a_plan_within_one_budget(run, runs: dict[str, Path], monk
     assert "word errors of " in err and f"({runs['asr']})" in err and f"({runs['lm']})" in err
     table = SensitivityTable.load(runs["asr"] / "joint_sensitivity.json")
     assert table.omega[["asr:" in c.name for c in table.clusters]].max() > 0
-    assert table.metric == "word errors" and table.choose(max_bytes=20_000).model_bytes <= 20_000
+    assert table.metric == "divergence of word errors" and table.choose(max_bytes=20_000).model_bytes <= 20_000
     written = 0
     for role in ("asr", "lm"):
         plan = runs[role] / "plan.json"

@@ -101,9 +101,9 @@ def search(
     What was found is kept in `RUN/search`, so that an interrupted search goes on. For sensitivities (kl, hessian)
     another budget costs nothing; an architecture search (nas) is for one budget.
 
-    With `--models` the budget is one for a recognizer and its language model, split by what each cluster costs in
-    expected word errors over the recognizer's n-best lists of dev, which both score; a plan goes into each run, and
-    `--rows` begins with the role (`lm:output.weight=1000`).
+    With `--models` the budget is one for a recognizer and its language model, split by how far each cluster's rounding
+    moves the word errors to be expected of the recognizer's n-best lists of dev, which both score; a plan goes into
+    each run, and `--rows` begins with the role (`lm:output.weight=1000`).
 
     Examples:
 
@@ -179,7 +179,7 @@ def _joint(models: str, for_one: Mapping[str, object], **options: Any) -> None:
     folders = list(runs.values())
 
     def told(table: SensitivityTable, searched: float, allocated: float) -> None:
-        tell_seconds("word errors", table, searched, allocated, folders)
+        tell_seconds(table.metric, table, searched, allocated, folders)
 
     joint_search(runs, **options, told=told)
 

@@ -1,7 +1,7 @@
 """One byte budget for models that decide together: each cluster is judged by the word errors of their fused lists.
 
 A nat of a recognizer and a nat of a language model have no exchange rate. What both change is the posterior over the
-entries of an n-best list, and with it the expected number of word errors, so that is the sensitivity here.
+entries of an n-best list, and with it that of the number of word errors: how far it moves is the sensitivity here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sottovoce.search.rounding import Weights, evaluating, in_place, restored, r
 from sottovoce.search.sizes import model_bytes
 from sottovoce.search.table import SensitivityTable
 
-EXPECTED, DIVERGENCE = METRICS = ("word errors", "divergence")
+DIVERGENCE, EXPECTED = METRICS = ("divergence of word errors", "word errors")
 _ROLE = ":"  # between a role and what is its own
 _TIE = 1e-3  # words a nat: what divergence counts for beside word errors
 
@@ -66,19 +66,19 @@ def joint_sensitivity(
     bits: Sequence[int] = (1, 2, 4, 8),
     *,
     by: str = "gate",
-    metric: str = EXPECTED,
+    metric: str = DIVERGENCE,
     levels: BandSpec = MID_RISE,
     progress: Progress = lambda done, total: None,
 ) -> SensitivityTable:
     """What the word errors of ``lists`` suffer where one cluster alone is quantized: one table over the clusters of all
     models, whose names begin with their role (``lm:output.weight``).
 
-    scorers: by role. The lists have the float models' scores. metric: ``word errors``, by which the expected ones grow,
-    clusters that seem to gain counting for nothing, so that a little of the divergence decides among them; or
-    ``divergence``, in nats, of how many there are (``FusedLists.divergence``). The table's details have both, the
-    signed changes too, by role. One call of a model's ``scores`` for each cluster and width. ``split_plan`` gives the
-    models' own plans back. Raises PlanError for clusters, bits or a metric that do not fit, ConfigError for scores that
-    are not finite.
+    scorers: by role. The lists have the float models' scores. metric: ``divergence of word errors``, in nats, of how
+    many there are (``FusedLists.divergence``); or ``word errors``, by which the expected ones grow, clusters that seem
+    to gain counting for nothing, so that a little of the divergence decides among them: far worse on dev speech
+    (docs/benchmarks.md). The table's details have both, the signed changes too, by role. One call of a model's
+    ``scores`` for each cluster and width. ``split_plan`` gives the models' own plans back. Raises PlanError for
+    clusters, bits or a metric that do not fit, ConfigError for scores that are not finite.
     """
     if metric not in METRICS:
         raise PlanError(f"metric: expected {' or '.join(METRICS)}, found {metric!r}")
