@@ -1,18 +1,19 @@
 """A larger recognizer in fewer bits against a smaller one in eight: word errors at equal bytes, and at equal latency.
 
-    python benchmarks/equal_bytes.py --data an4:DIR --data fsdd:DIR --data swda-synth:DIR [--seeds 1] [--quick]
-        [--work DIR] [--results FILE] [--speeds] [--table] [--page FILE]
+    python benchmarks/equal_bytes.py --data an4:DIR --data fsdd:DIR --data swda-synth:DIR [--seeds 1] [--chosen]
+        [--quick] [--work DIR] [--results FILE] [--speeds] [--table] [--page FILE]
 
 Networks of several sizes (benchmarks/equal_bytes.yaml) are trained alike in 32 bits and written in 8, 5, 4, 3 and 2
 bits: so each larger network at few bits has among its rivals the smaller ones in 8 bits, and the *wide 8-bit control*,
 itself in 8 bits. In 8 bits each is there rounded and trained by the preset too, so that what the preset's training
 gives is not taken for a gain of bits. At each budget, the bytes of an 8-bit file, the rival is the 8-bit point within
-it that is best on dev; ours is the point of fewer bits within it that is best on dev; test compares the two, paired, on
-the seeds that all points have. ``--speeds`` times all files of seed 0 in turns, step by step, one thread, the 8-bit
-ones in PyTorch's and ONNX Runtime's int8 too: a rival's latency is that of the fastest of the three. As fast: the best
-on dev of the points of fewer bits that are within the budget and no slower than that. Finished cells are not run again;
-``--table`` only prints them (of all corpora of the plan, unless ``--data`` names some), ``--page`` puts them into a
-page's region named as the plan's file.
+it that is best on dev; ours is the point of fewer bits within it that is best on dev; test compares the two, paired.
+Dev chooses by the seeds that all points have, and test compares on those that both of a pair have: ``--chosen`` trains,
+on the seeds after these, only what dev has chosen at some budget. ``--speeds`` times all files of seed 0 in turns, step
+by step, one thread, the 8-bit ones in PyTorch's and ONNX Runtime's int8 too: a rival's latency is that of the fastest
+of the three. As fast: the best on dev of the points of fewer bits that are within the budget and no slower than that.
+Finished cells are not run again; ``--table`` only prints them (of all corpora of the plan, unless ``--data`` names
+some), ``--page`` puts them into a page's region named as the plan's file.
 """
 
 import argparse
@@ -47,6 +48,8 @@ STEPS = 400
 TIMING_HOURS = 0.02  # of one corpus
 SCORE_HOURS = 0.01  # of a file on one split
 
+Part = tuple[Place[Corpus], Sequence[Arm], str]  # what is done in one place for one split
+
 
 @dataclass(frozen=True)
 class Point:
@@ -62,6 +65,16 @@ class Point:
     @property
     def name(self) -> str:
         return f"{self.corpus.size}, {self.arm.system}, {self.arm.bits} bits"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What dev has chosen within a budget in bytes: in 8 bits, in fewer, and in fewer as fast as the one in 8."""
+
+    budget: int
+    rival: Point
+    ours: Point
+    fast: Point | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Curves:
 
     @cached_property
     def seeds(self) -> list[int]:
-        """Those that all points have: what dev chooses and what test compares rests on the same."""
+        """Those that all points have: what dev chooses by, and what curves show."""
         found = [set(self._measured(corpus, arm)) for corpus in self.sizes for arm in self.arms]
         there = [seeds for seeds in found if seeds]
         return sorted(set.intersection(*there)) if there else []
@@ -116,14 +129,41 @@ class Curves:
         ]
         return min(within, key=lambda point: point.dev, default=None)
 
-    def difference(self, rival: Point, ours: Point) -> str:
-        """Relative difference of test errors with both one-sided 95 % bounds."""
+    @cached_property
+    def pairs(self) -> list[Pair]:
+        """At the bytes of each 8-bit file: the best of 8 bits, the best of fewer, and of those the best as fast."""
+        found = []
+        for budget in _apart(point.bytes for point in self.rivals):
+            rival, ours = (self.best(budget, eight) for eight in (True, False))
+            if rival is not None and ours is not None:
+                fast = self.best(budget, eight=False, latency=rival.latency) if rival.latency else None
+                found.append(Pair(budget, rival, ours, fast))
+        return found
+
+    def chosen(self, corpus: Corpus) -> list[Arm]:
+        """What dev has chosen of a size at some budget, in the plan's order."""
+        points = [point for pair in self.pairs for point in (pair.rival, pair.ours, pair.fast) if point is not None]
+        names = {point.arm.name for point in points if point.corpus == corpus}
+        return [arm for arm in self.arms if arm.name in names]
+
+    def compared(self, rival: Point, ours: Point) -> list[str]:
+        """Test WERs of ours and the relative difference of errors with both one-sided 95 % bounds, on the seeds that
+        both have."""
+        seeds = [s for s in self._tested(rival) if s in self._tested(ours)]
         errors = [
-            np.array([self.test.joined([point.corpus], seed, point.arm, "errors") for seed in self.seeds], float)
+            np.array([self.test.joined([point.corpus], seed, point.arm, "errors") for seed in seeds], float)
             for point in (rival, ours)
         ]
-        found = relative_difference(errors[0], errors[1], self.test.clusters([rival.corpus], self.seeds[0]))
-        return f"{100 * found.estimate:+.1f} % [{100 * found.lower():+.1f}, {100 * found.upper():+.1f}]"
+        found = relative_difference(errors[0], errors[1], self.test.clusters([rival.corpus], seeds[0]))
+        told = f"{100 * found.estimate:+.1f} % [{100 * found.lower():+.1f}, {100 * found.upper():+.1f}]"
+        return [self.wers(ours), f"{told} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"]
+
+    def wers(self, point: Point) -> str:
+        """Of all seeds that test has."""
+        return " ".join(f"{self.test.wer(point.corpus, seed, point.arm):.2f}" for seed in self._tested(point))
+
+    def _tested(self, point: Point) -> list[int]:
+        return self.test.seeds([point.corpus], point.arm)
 
 
 def curve(curves: Curves) -> list[list[str]]:
@@ -143,17 +183,13 @@ def curve(curves: Curves) -> list[list[str]]:
 
 
 def budgets(curves: Curves) -> list[list[str]]:
-    """At the bytes of each 8-bit file: the best of 8 bits, the best of fewer, and of those the best that is as fast."""
+    """A line a budget: the pair, and the one that is as fast."""
     lines = []
-    for budget in _apart(point.bytes for point in curves.rivals):
-        rival = curves.best(budget, eight=True)
-        ours = curves.best(budget, eight=False)
-        if rival is None or ours is None:
-            continue
-        line = [f"{budget / 1e3:,.0f}", rival.name, _wer(rival), ours.name, _wer(ours), curves.difference(rival, ours)]
+    for pair in curves.pairs:
+        rival, ours, fast = pair.rival, pair.ours, pair.fast
+        line = [f"{pair.budget / 1e3:,.0f}", rival.name, curves.wers(rival), ours.name, *curves.compared(rival, ours)]
         line.append(f"{ours.latency / rival.latency:.2f}" if ours.latency and rival.latency else "")
-        fast = curves.best(budget, eight=False, latency=rival.latency) if rival.latency else None
-        line += [fast.name, _wer(fast), curves.difference(rival, fast)] if fast else ["", "", ""]
+        line += [fast.name, *curves.compared(rival, fast)] if fast else ["", "", ""]
         lines.append(line)
     return lines
 
@@ -165,10 +201,6 @@ def _apart(sizes: Iterable[int]) -> list[int]:
         if not found or size * (1 + TIE) < found[-1]:
             found.append(size)
     return found[::-1]
-
-
-def _wer(point: Point) -> str:
-    return f"{mean(point.test):.2f}"
 
 
 def label(corpus: Corpus, arm: Arm) -> str:
@@ -204,6 +236,7 @@ def main() -> None:
     parser.add_argument("--plan", type=Path, default=HERE / "equal_bytes.yaml")
     parser.add_argument("--size", action="append", help="only networks of these sizes; repeatable")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--chosen", action="store_true", help="on seeds after the first, what dev chose by the first")
     parser.add_argument("--speeds", action="store_true", help="time the files, which have to be there, and print")
     add_options(
         parser,
@@ -216,18 +249,20 @@ def main() -> None:
     if not (options.data or options.table):
         parser.error("--data is needed")
     corpora, plan = load_plan(options.plan, options.data)
-    corpora = [corpus for corpus in corpora if options.size is None or corpus.size in options.size]
     arms = arms_of(plan)
     if options.quick:
         corpora, arms = corpora[:2], arms[:3]
     places = places_of(corpora, plan, options.work, options.seeds, options.quick)
     cells = kept_cells(options, "s8bqat_rnnt")
+    names = dict.fromkeys(corpus.prepared for corpus in corpora)
+    curves = {name: curves_of(name, corpora, arms, plan, cells, places) for name in names}
+    sized = [place for place in places if options.size is None or place.source.size in options.size]
     if options.speeds:
-        time_all(cells, places, arms)
+        time_all(cells, sized, arms)
     elif not options.table:
-        run(cells, places, arms, options)
+        run(cells, of_chosen(sized, curves) if options.chosen else of_all(sized, arms), options)
     with shown(__file__, options.plan.stem, cells, options) as emit:
-        for name in dict.fromkeys(corpus.prepared for corpus in corpora):
+        for name in names:
             show(name, curves_of(name, corpora, arms, plan, cells, places), emit)
 
 
@@ -269,25 +304,41 @@ def places_of(
     )
 
 
-def run(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], options: argparse.Namespace) -> None:
-    """Train and score on test, then score the same files on dev."""
-    print(f"estimated: {_hours(cells, places, arms) * (0.1 if options.quick else 1):.1f} CPU hours", flush=True)
+def of_all(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> list[Part]:
+    """Every arm: trained and scored on test, then the same files scored on dev."""
+    return [(place, arms, split) for split in ("test", "dev") for place in places]
+
+
+def of_chosen(places: Sequence[Place[Corpus]], curves: dict[str, Curves]) -> list[Part]:
+    """Where dev has not chosen yet: the control and what it has chosen by other seeds, on test."""
+    parts: list[Part] = []
+    for place in places:
+        there = curves[place.source.prepared]
+        if place.seed not in there.seeds and (chosen := there.chosen(place.source)):
+            parts.append((place, [Arm(CONTROL, None), *chosen], "test"))
+    return parts
+
+
+def run(cells: Cells, parts: Sequence[Part], options: argparse.Namespace) -> None:
+    """Do what is still to be done, one split after the other."""
+    print(f"estimated: {_hours(cells, parts) * (0.1 if options.quick else 1):.1f} CPU hours", flush=True)
     print_machine()
-    for split in ("test", "dev"):
-        for name, result in run_tasks(list(_tasks(cells, places, arms, split)), options.workers):
+    for split in dict.fromkeys(split for *_, split in parts):
+        for name, result in run_tasks(list(_tasks(cells, parts, split)), options.workers):
             print(f"{split}, {name}: {record(cells, result)}", flush=True)
 
 
-def _tasks(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm], split: str) -> Iterator[Task]:
-    for place in places:
-        yield from tasks_of(place, arms, cells, split)
+def _tasks(cells: Cells, parts: Sequence[Part], split: str) -> Iterator[Task]:
+    for place, arms, of in parts:
+        if of == split:
+            yield from tasks_of(place, list(arms), cells, split)
 
 
-def _hours(cells: Cells, places: Sequence[Place[Corpus]], arms: list[Arm]) -> float:
+def _hours(cells: Cells, parts: Sequence[Part]) -> float:
     """What is trained already, or for the other split, is only scored."""
     hours, trained = 0.0, set[str]()
-    for split in ("test", "dev"):
-        for task in _tasks(cells, places, arms, split):
+    for split in dict.fromkeys(split for *_, split in parts):
+        for task in _tasks(cells, parts, split):
             place, new = task.arguments[0], task.name not in trained
             trained.add(task.name)
             if task.run is train_base:
@@ -337,8 +388,8 @@ CURVE = (
     "ours, µs a step",
     "PyTorch / ONNX Runtime",
 )
-BUDGETS = ("budget, kB", "8 bits", "WER %", "fewer bits", "WER %", "difference", "latency")
-AS_FAST = ("as fast", "WER %", "difference")
+BUDGETS = ("budget, kB", "8 bits", "WER % of seeds", "fewer bits", "WER % of seeds", "difference", "latency")
+AS_FAST = ("as fast", "WER % of seeds", "difference")
 
 
 def show(name: str, curves: Curves, emit: Tables) -> None:

@@ -26,6 +26,8 @@ from equal_bytes import (  # noqa: E402
     curve,
     measure_speeds,
     missing,
+    of_all,
+    of_chosen,
     speeds_config,
     speeds_of,
     time_all,
@@ -120,11 +122,11 @@ def test_the_preset_in_8_bits_is_a_rival_too_and_a_budget_is_told_once(
             put(results, place, arms[index], errors, size)  # the name of an arm is in its header
     curves = Curves((corpus,), tuple(arms[1:]), dev, test, {}, 0.02)
     assert [line[0] for line in budgets(curves)] == ["100"] and [line[1:6:2] for line in budgets(curves)] == [
-        [f"{corpus.size}, S8BQAT, 8 bits", f"{corpus.size}, S8BQAT, 4 bits", "+6.7 % [+6.7, +6.7]"]
+        [f"{corpus.size}, S8BQAT, 8 bits", f"{corpus.size}, S8BQAT, 4 bits", "+6.7 % [+6.7, +6.7] (1 seed)"]
     ]
 
 
-def test_dev_and_test_rest_on_the_seeds_that_all_points_have(
+def test_dev_chooses_by_the_seeds_that_all_points_have_and_test_compares_on_those_of_the_pair(
     plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
 ) -> None:
     corpus, arms = plan[0][0], plan[1]
@@ -140,7 +142,26 @@ def test_dev_and_test_rest_on_the_seeds_that_all_points_have(
     curves = Curves((corpus,), tuple(arms[1:]), dev, test, {}, 0.02)
     assert missing(replace(curves, arms=(arms[2],))) == [f"{corpus.size} (all)"]
     assert curves.seeds == [0] and [point.test for point in curves.points] == [(10.0,), (10.0,)]
-    assert {point.dev for point in curves.points} == {10.0} and budgets(curves)[0][5].startswith("+0.0 %")
+    assert {point.dev for point in curves.points} == {10.0}
+    ((_, _, rival, _, ours, difference, *_),) = budgets(curves)  # seeds 0 and 2: 20 errors and 60
+    assert (rival, ours) == ("10.00 10.00 10.00", "10.00 50.00")
+    assert difference.startswith("+200.0 %") and difference.endswith("(2 seeds)")
+    assert of_chosen(places, {"an4": curves}) == [(p, [arms[0], arms[1], arms[4]], "test") for p in places[1:]]
+    assert of_chosen(places[:1], {"an4": curves}) == []
+
+
+def test_a_size_that_dev_has_not_chosen_is_not_trained_again(
+    plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
+) -> None:
+    (small, large), arms = plan[0][:2], plan[1]
+    places = tuple(place_of(corpus, "", seed, True, tmp_path) for seed in range(2) for corpus in (small, large))
+    dev, test = (Results(Cells(tmp_path / "cells.jsonl"), places, split) for split in ("dev", "test"))
+    for results in (dev, test):
+        for place, errors in zip(places[:2], (10, 12), strict=True):
+            for arm, size in ((0, 4000), (1, 1000), (4, 500)):
+                put(results, place, arms[arm], errors, size)
+    curves = Curves((small, large), tuple(arms[1:]), dev, test, {}, 0.02)
+    assert [place.source.size for place, _, _ in of_chosen(places, {"an4": curves})] == [small.size]
 
 
 def test_times_are_of_all_files_and_no_others(
@@ -170,12 +191,12 @@ def test_what_is_trained_is_only_scored(plan: tuple[list[Corpus], list[Arm]], tm
     place, cells = place_of(corpus, "", 0, True, tmp_path), Cells(tmp_path / "cells.jsonl")
     scored = 2 * len(arms) * equal_bytes.SCORE_HOURS
     trained = corpus.base_hours + 4 * (corpus.arm_hours - equal_bytes.SCORE_HOURS)
-    assert equal_bytes._hours(cells, [place], arms) == pytest.approx(scored + trained)
+    assert equal_bytes._hours(cells, of_all([place], arms)) == pytest.approx(scored + trained)
     files = [place.base.model, *(model_of(place, arm) for arm in arms)]
     for path in files:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert equal_bytes._hours(cells, [place], arms) == pytest.approx(scored)
+    assert equal_bytes._hours(cells, of_all([place], arms)) == pytest.approx(scored)
 
 
 def test_cells_of_two_trainings_of_one_network_are_not_mixed(
