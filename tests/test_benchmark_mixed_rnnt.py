@@ -203,7 +203,7 @@ def test_an_interval_is_two_sided_and_its_upper_end_one_sided(results: Results, 
 
 
 def test_bits_are_told_by_matrix_and_once_a_plan(results: Results, plan: Plan) -> None:
-    assert by_matrix({"a[i]": 2, "a[f]": 4, "b": 3}) == {"a": "2 4", "b": "3"}
+    assert by_matrix({"a[f]": 1, "a[g]": 2, "a[i]": 3, "a[o]": 4, "b": 5}) == {"a": "3 1 2 4", "b": "5"}
     fill(results, fp32=10, rounded_KL=10, trained_KL=10)
     columns, lines = bits_by_cluster(results, plan, plan.corpora[0])
     assert columns[1:] == ["KL, 3"] and lines == [["a.weight", "2 4"], ["b.weight", "3"]]
