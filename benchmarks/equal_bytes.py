@@ -1,17 +1,18 @@
 """A larger recognizer in fewer bits against a smaller one in eight: word errors at equal bytes, and at equal latency.
 
     python benchmarks/equal_bytes.py --data an4:DIR --data fsdd:DIR --data swda-synth:DIR [--seeds 1] [--chosen]
-        [--quick] [--work DIR] [--results FILE] [--speeds] [--table] [--page FILE]
+        [--size SIZE] [--quick] [--work DIR] [--results FILE] [--speeds] [--table] [--page FILE]
 
 Networks of several sizes (benchmarks/equal_bytes.yaml) are trained alike in 32 bits and written in 8, 5, 4, 3 and 2
 bits: so each larger network at few bits has among its rivals the smaller ones in 8 bits, and the *wide 8-bit control*,
 itself in 8 bits. In 8 bits each is there rounded and trained by the preset too, so that what the preset's training
 gives is not taken for a gain of bits. At each budget, the bytes of an 8-bit file, the rival is the 8-bit point within
 it that is best on dev; ours is the point of fewer bits within it that is best on dev; test compares the two, paired.
-Dev chooses by the seeds that all points have, and test compares on those that both of a pair have: ``--chosen`` trains,
-on the seeds after these, only what dev has chosen at some budget. ``--speeds`` times all files of seed 0 in turns, step
-by step, one thread, the 8-bit ones in PyTorch's and ONNX Runtime's int8 too: a rival's latency is that of the fastest
-of the three. As fast: the best on dev of the points of fewer bits that are within the budget and no slower than that.
+``--speeds`` times all files of seed 0 in turns, step by step, one thread, the 8-bit ones in PyTorch's and ONNX
+Runtime's int8 too: a rival's latency is that of the fastest of the three. As fast: the best on dev of the points of
+fewer bits that are within the budget and no slower than that. Dev chooses by the seeds that all points have, and test
+compares on those that both of a pair have: when all is measured and timed, ``--chosen`` trains, on the seeds after
+these, only what dev has chosen at some budget.
 Finished cells are not run again; ``--table`` only prints them (of all corpora of the plan, unless ``--data`` names
 some), ``--page`` puts them into a page's region named as the plan's file.
 """
@@ -100,9 +101,8 @@ class Curves:
         return sorted(set.intersection(*there)) if there else []
 
     def _measured(self, corpus: Corpus, arm: Arm) -> list[int]:
-        """Seeds with both splits."""
-        seeds = self.dev.seeds([corpus], arm)  # first: of test there are cells of the other benchmark, shown by none
-        return [seed for seed in seeds if seed in self.test.seeds([corpus], arm)]
+        """Seeds with both splits: test has more, of what ``--chosen`` trained and of the other benchmark's cells."""
+        return [seed for seed in self.dev.seeds([corpus], arm) if seed in self.test.seeds([corpus], arm)]
 
     def _point(self, corpus: Corpus, arm: Arm) -> Point | None:
         if not self.seeds or not self._measured(corpus, arm):
@@ -147,23 +147,18 @@ class Curves:
         return [arm for arm in self.arms if arm.name in names]
 
     def compared(self, rival: Point, ours: Point) -> list[str]:
-        """Test WERs of ours and the relative difference of errors with both one-sided 95 % bounds, on the seeds that
+        """Test WERs of both and the relative difference of errors with both one-sided 95 % bounds, on the seeds that
         both have."""
-        seeds = [s for s in self._tested(rival) if s in self._tested(ours)]
+        tested = (self.test.seeds([point.corpus], point.arm) for point in (rival, ours))
+        seeds = sorted(set.intersection(*map(set, tested)))
         errors = [
             np.array([self.test.joined([point.corpus], seed, point.arm, "errors") for seed in seeds], float)
             for point in (rival, ours)
         ]
         found = relative_difference(errors[0], errors[1], self.test.clusters([rival.corpus], seeds[0]))
         told = f"{100 * found.estimate:+.1f} % [{100 * found.lower():+.1f}, {100 * found.upper():+.1f}]"
-        return [self.wers(ours), f"{told} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"]
-
-    def wers(self, point: Point) -> str:
-        """Of all seeds that test has."""
-        return " ".join(f"{self.test.wer(point.corpus, seed, point.arm):.2f}" for seed in self._tested(point))
-
-    def _tested(self, point: Point) -> list[int]:
-        return self.test.seeds([point.corpus], point.arm)
+        wers = [" ".join(f"{self.test.wer(p.corpus, seed, p.arm):.2f}" for seed in seeds) for p in (rival, ours)]
+        return [*wers, f"{told} ({len(seeds)} seed{'s' * (len(seeds) > 1)})"]
 
 
 def curve(curves: Curves) -> list[list[str]]:
@@ -187,9 +182,10 @@ def budgets(curves: Curves) -> list[list[str]]:
     lines = []
     for pair in curves.pairs:
         rival, ours, fast = pair.rival, pair.ours, pair.fast
-        line = [f"{pair.budget / 1e3:,.0f}", rival.name, curves.wers(rival), ours.name, *curves.compared(rival, ours)]
+        eight, fewer, difference = curves.compared(rival, ours)
+        line = [f"{pair.budget / 1e3:,.0f}", rival.name, eight, ours.name, fewer, difference]
         line.append(f"{ours.latency / rival.latency:.2f}" if ours.latency and rival.latency else "")
-        line += [fast.name, *curves.compared(rival, fast)] if fast else ["", "", ""]
+        line += [fast.name, *curves.compared(rival, fast)[1:]] if fast else ["", "", ""]
         lines.append(line)
     return lines
 
@@ -234,7 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", action="append", help="NAME, or NAME:DIR; repeatable")
     parser.add_argument("--plan", type=Path, default=HERE / "equal_bytes.yaml")
-    parser.add_argument("--size", action="append", help="only networks of these sizes; repeatable")
+    parser.add_argument("--size", action="append", help="train only networks of these sizes; repeatable")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--chosen", action="store_true", help="on seeds after the first, what dev chose by the first")
     parser.add_argument("--speeds", action="store_true", help="time the files, which have to be there, and print")
@@ -248,10 +244,14 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.data or options.table):
         parser.error("--data is needed")
+    if options.speeds and (options.size or options.chosen):
+        parser.error("--speeds times all files of seed 0: expected neither --size nor --chosen beside it")
+    if options.chosen and (options.quick or options.seeds == 1):
+        parser.error("--chosen trains on seeds after the first: expected --seeds of 2 or more, and no --quick")
     corpora, plan = load_plan(options.plan, options.data)
     arms = arms_of(plan)
     if options.quick:
-        corpora, arms = corpora[:2], arms[:3]
+        corpora, arms = [c for c in corpora if options.size is None or c.size in options.size][:2], arms[:3]
     places = places_of(corpora, plan, options.work, options.seeds, options.quick)
     cells = kept_cells(options, "s8bqat_rnnt")
     names = dict.fromkeys(corpus.prepared for corpus in corpora)
@@ -310,10 +310,14 @@ def of_all(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> list[Part]:
 
 
 def of_chosen(places: Sequence[Place[Corpus]], curves: dict[str, Curves]) -> list[Part]:
-    """Where dev has not chosen yet: the control and what it has chosen by other seeds, on test."""
+    """Where dev has not chosen yet: the control and what it has chosen by other seeds, on test. Raises SystemExit where
+    points or their times are lacking, for then dev has not chosen yet."""
     parts: list[Part] = []
     for place in places:
-        there = curves[place.source.prepared]
+        name = place.source.prepared
+        there = curves[name]
+        if lacking := missing(there) or ([] if there.speeds else ["--speeds"]):
+            raise SystemExit(f"--chosen: expected all by which dev chooses, {name} lacks {', '.join(lacking)}")
         if place.seed not in there.seeds and (chosen := there.chosen(place.source)):
             parts.append((place, [Arm(CONTROL, None), *chosen], "test"))
     return parts
@@ -395,8 +399,8 @@ AS_FAST = ("as fast", "WER % of seeds", "difference")
 def show(name: str, curves: Curves, emit: Tables) -> None:
     emit(f"{name}: size against error", CURVE, curve(curves))
     emit(f"{name}: at the bytes of each 8-bit file", BUDGETS + AS_FAST, budgets(curves))
-    if left := missing(curves):
-        emit.text(f"{name}: still to be measured: {', '.join(left)}.")
+    if left := missing(curves) or owed(curves):
+        emit.text(f"{name}: still to be measured: {'; '.join(left)}.")
 
 
 def missing(curves: Curves) -> list[str]:
@@ -410,6 +414,18 @@ def missing(curves: Curves) -> list[str]:
         for size, names in lacking.items()
         if names
     ]
+
+
+def owed(curves: Curves) -> list[str]:
+    """What dev has chosen and further seeds of the places have not, on test."""
+    lacking = [
+        f"{place.source.size}, seed {place.seed}: {arm.system} {arm.bits}"
+        for place in curves.test.places
+        if place.source in curves.sizes and place.seed not in curves.seeds
+        for arm in curves.chosen(place.source)
+        if curves.test.figures(place.source, place.fold, place.seed, arm) is None
+    ]
+    return list(dict.fromkeys(lacking))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from cells import Cells  # noqa: E402
 from equal_bytes import (  # noqa: E402
     OURS,
     Curves,
+    Part,
     arms_of,
     budgets,
     curve,
@@ -28,6 +30,7 @@ from equal_bytes import (  # noqa: E402
     missing,
     of_all,
     of_chosen,
+    owed,
     speeds_config,
     speeds_of,
     time_all,
@@ -126,7 +129,7 @@ def test_the_preset_in_8_bits_is_a_rival_too_and_a_budget_is_told_once(
     ]
 
 
-def test_dev_chooses_by_the_seeds_that_all_points_have_and_test_compares_on_those_of_the_pair(
+def test_test_compares_on_the_seeds_of_the_pair_and_further_seeds_do_not_move_the_choice(
     plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
 ) -> None:
     corpus, arms = plan[0][0], plan[1]
@@ -135,33 +138,55 @@ def test_dev_chooses_by_the_seeds_that_all_points_have_and_test_compares_on_thos
     for results in (dev, test):
         for place in places:
             put(results, place, arms[0], 9, 4000)
-            if place.seed < 2 or results is test:
-                put(results, place, arms[1], 10, 1000)
+            put(results, place, arms[1], 10, 1000)
             if place.seed != 1:
-                put(results, place, arms[4], 10 + 20 * place.seed, 500)
-    curves = Curves((corpus,), tuple(arms[1:]), dev, test, {}, 0.02)
+                put(results, place, arms[4], 10 + 20 * place.seed, 500)  # the better of the two with seed 0 only
+            if place.seed == 0:
+                put(results, place, arms[5], 11, 400)
+            elif results is dev:  # a seed of dev alone: no seed that all points have
+                put(results, place, arms[5], 1, 400)
+    curves = Curves((corpus,), (arms[1], arms[4], arms[5]), dev, test, {f"{corpus.name} int8": {OURS: 1.0}}, 0.02)
     assert missing(replace(curves, arms=(arms[2],))) == [f"{corpus.size} (all)"]
-    assert curves.seeds == [0] and [point.test for point in curves.points] == [(10.0,), (10.0,)]
-    assert {point.dev for point in curves.points} == {10.0}
-    ((_, _, rival, _, ours, difference, *_),) = budgets(curves)  # seeds 0 and 2: 20 errors and 60
-    assert (rival, ours) == ("10.00 10.00 10.00", "10.00 50.00")
+    assert curves.seeds == [0] and [point.test for point in curves.points] == [(10.0,), (10.0,), (11.0,)]
+    assert [point.dev for point in curves.points] == [10.0, 10.0, 11.0]
+    ((_, _, rival, chosen, ours, difference, *_),) = budgets(curves)  # seeds 0 and 2: 20 errors and 60
+    assert chosen.endswith("S8BQAT, 4 bits") and (rival, ours) == ("10.00 10.00", "10.00 50.00")
     assert difference.startswith("+200.0 %") and difference.endswith("(2 seeds)")
     assert of_chosen(places, {"an4": curves}) == [(p, [arms[0], arms[1], arms[4]], "test") for p in places[1:]]
     assert of_chosen(places[:1], {"an4": curves}) == []
+    assert owed(curves) == [f"{corpus.size}, seed 1: S8BQAT 4"]
+    with pytest.raises(SystemExit, match="an4 lacks --speeds"):
+        of_chosen(places, {"an4": replace(curves, speeds={})})
+    with pytest.raises(SystemExit, match=r"by which dev chooses, an4 lacks .*ptq-5"):
+        of_chosen(places, {"an4": replace(curves, arms=tuple(arms[1:]))})
 
 
-def test_a_size_that_dev_has_not_chosen_is_not_trained_again(
+def test_what_is_trained_again_is_what_dev_has_chosen_the_one_that_is_as_fast_too(
     plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
 ) -> None:
-    (small, large), arms = plan[0][:2], plan[1]
-    places = tuple(place_of(corpus, "", seed, True, tmp_path) for seed in range(2) for corpus in (small, large))
+    (small, middle, large), arms = plan[0][:3], plan[1]
+    places = tuple(place_of(corpus, "", seed, True, tmp_path) for seed in range(2) for corpus in (small, middle, large))
     dev, test = (Results(Cells(tmp_path / "cells.jsonl"), places, split) for split in ("dev", "test"))
-    for results in (dev, test):
-        for place, errors in zip(places[:2], (10, 12), strict=True):
-            for arm, size in ((0, 4000), (1, 1000), (4, 500)):
-                put(results, place, arms[arm], errors, size)
-    curves = Curves((small, large), tuple(arms[1:]), dev, test, {}, 0.02)
-    assert [place.source.size for place, _, _ in of_chosen(places, {"an4": curves})] == [small.size]
+    errors = {  # on dev and on test, where the largest is best
+        small: {1: (10, 30), 4: (12, 20)}, middle: {1: (10, 30), 4: (11, 20)}, large: {1: (14, 9), 4: (15, 8)},
+    }  # fmt: skip
+    sizes = {small: {1: 1000, 4: 500}, middle: {1: 2000, 4: 900}, large: {1: 4000, 4: 2000}}
+    for results, at in ((dev, 0), (test, 1)):
+        for place in places[:3]:
+            put(results, place, arms[0], 9, 9000)
+            for arm, both in errors[place.source].items():
+                put(results, place, arms[arm], both[at], sizes[place.source][arm])
+    times = {small: (1.0, 0.9), middle: (2.0, 1.2), large: (3.0, 1.9)}
+    speeds = {
+        f"{c.name} {arms[i].name}": {OURS: t} for c, pair in times.items() for i, t in zip((1, 4), pair, strict=True)
+    }
+    curves = Curves((small, middle, large), (arms[1], arms[4]), dev, test, speeds, 0.02)
+    assert all(pair.rival.corpus == small and pair.ours.corpus == middle for pair in curves.pairs)
+    assert [pair.fast.corpus for pair in curves.pairs if pair.fast] == [small] * 3  # the middle one is slower
+    assert of_chosen(places, {"an4": curves}) == [
+        (places[3], [arms[0], arms[1], arms[4]], "test"),
+        (places[4], [arms[0], arms[4]], "test"),
+    ]
 
 
 def test_times_are_of_all_files_and_no_others(
@@ -218,3 +243,53 @@ def test_cells_of_two_trainings_of_one_network_are_not_mixed(
     check_base(cells, result(arms[3], "b", 5, seed=1))
     with pytest.raises(DataError, match="another"):
         check_base(cells, result(arms[3], "b", 5))
+
+
+@pytest.fixture
+def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., list[Part]]:
+    """The parts that the script would do with these options."""
+
+    def call(*options: str) -> list[Part]:
+        done: list[Part] = []
+        monkeypatch.setattr(equal_bytes, "run", lambda cells, parts, options: done.extend(parts))
+        results = ["--results", str(tmp_path / "cells.jsonl"), "--work", str(tmp_path)]
+        monkeypatch.setattr(sys, "argv", ["equal_bytes.py", "--data", "an4", *results, *options])
+        equal_bytes.main()
+        return done
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--chosen"], "expected --seeds of 2 or more"),
+        (["--chosen", "--seeds", "2", "--quick"], "and no --quick"),
+        (["--speeds", "--size", "0.65M"], "expected neither --size nor --chosen"),
+        (["--speeds", "--chosen", "--seeds", "2"], "expected neither --size nor --chosen"),
+    ],
+)
+def test_options_that_would_do_nothing_together_are_refused(
+    main_with: Callable[..., list[Part]], capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main_with(*options)
+    assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_sizes_are_chosen_before_the_quick_form_cuts_them(
+    main_with: Callable[..., list[Part]], plan: tuple[list[Corpus], list[Arm]]
+) -> None:
+    last = plan[0][-1].size
+    assert [place.source.size for place, *_ in main_with("--quick", "--size", last)] == [last] * 2  # test and dev
+    assert {place.source.size for place, *_ in main_with("--size", last)} == {last}
+    assert len({place.source.size for place, *_ in main_with("--quick")}) == 2
+
+
+def test_what_dev_has_chosen_is_run_only_once_dev_can_choose(main_with: Callable[..., list[Part]]) -> None:
+    with pytest.raises(SystemExit, match="--chosen: expected all by which dev chooses, an4 lacks"):
+        main_with("--chosen", "--seeds", "2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(equal_bytes, "of_chosen", lambda places, curves: [("chosen", places, curves)])
+        ((_, places, curves),) = main_with("--chosen", "--seeds", "2")
+        assert {place.seed for place in places} == {0, 1} and set(curves) == {"an4"}  # type: ignore[attr-defined]
