@@ -87,7 +87,9 @@ def test_interval_holds_the_perplexity_and_repeats() -> None:
     losses = segment_losses(log_probs, tokens)
     low, high = perplexity_interval(losses, tokens, draws=500)
     assert low < perplexity(log_probs) < high and high / low < 1.5
-    assert perplexity_interval(losses, tokens, draws=500) == (low, high)
+    told: list[tuple[int, int]] = []
+    assert perplexity_interval(losses, tokens, draws=500, progress=lambda *done: told.append(done)) == (low, high)
+    assert told[-1] == (500, 500)
     wide = perplexity_interval(losses, tokens, np.arange(300) // 100, draws=500)
     assert wide != (low, high)
     assert perplexity_interval([2.0, 2.0], [1, 1], draws=10) == (math.exp(2), math.exp(2))

@@ -96,7 +96,10 @@ def evaluate(
     losses = segment_losses(scores, sentences.tokens)
     # Fewer draws for a large text, whose interval is narrow anyway: 10,000 of 200,000 sentences take minutes.
     draws = max(1000, min(10_000, 10**8 // len(losses)))
-    interval = perplexity_interval(losses, sentences.tokens, draws=draws) if len(losses) > 1 else None
+    interval = None
+    if len(losses) > 1:
+        with progress_bar(Console(stderr=True), "draws of the interval") as update:
+            interval = perplexity_interval(losses, sentences.tokens, draws=draws, progress=update)
     figures = {
         "perplexity": perplexity(scores), "ci95": interval, "sentences": len(losses), "tokens": len(scores),
         "unknown": int(np.count_nonzero(sentences.ids == found.vocabulary.unk)), "order": found.order,

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sottovoce.errors import DataError
 from sottovoce.evaluation.wer import ScoredUtterance
+from sottovoce.progress import Progress
 
 MIN_CLUSTERS = 8
 DRAWS = 10_000
@@ -107,18 +108,19 @@ def perplexity_interval(
     confidence: float = 0.95,
     draws: int = DRAWS,
     seed: int = 0,
+    progress: Progress = lambda done, total: None,
 ) -> tuple[float, float]:
     """Two-sided interval of the perplexity from negative log-likelihoods in nats (N,) over ``tokens`` (N,) of segments.
 
-    Segments are drawn one by one unless ``clusters`` (N,) joins them. Raises DataError for fewer than two, or for
-    losses and tokens that do not match.
+    Segments are drawn one by one unless ``clusters`` (N,) joins them; ``progress`` is told how many draws of how many
+    are done. Raises DataError for fewer than two, or for losses and tokens that do not match.
     """
     left, right = np.asarray(losses, np.float64), np.asarray(tokens, np.float64)
     groups = np.arange(len(left)) if clusters is None else clusters
     if left.ndim != 1 or left.shape != right.shape or left.shape != groups.shape:
         raise DataError(f"perplexity: expected losses and tokens of segments (N,), found {left.shape}, {right.shape}")
     with np.errstate(over="ignore"):
-        return _interval(np.exp(_drawn_ratios(np.stack([left, right]), groups, draws, seed)), confidence)
+        return _interval(np.exp(_drawn_ratios(np.stack([left, right]), groups, draws, seed, progress)), confidence)
 
 
 def wer_difference_interval(
@@ -209,11 +211,16 @@ def relative_perplexity_difference(
     return _difference(per_token, lambda left, right: np.expm1(right - left))
 
 
-def _drawn_ratios(counts: Floats, clusters: Integers, draws: int, seed: int) -> Floats:
+def _drawn_ratios(
+    counts: Floats, clusters: Integers, draws: int, seed: int, progress: Progress = lambda done, total: None
+) -> Floats:
     """Ratios (B,) of the first to the second row of counts (2, N), summed over drawn clusters."""
     table = _cluster_sums(counts, clusters)  # (2, C)
-    rng = np.random.default_rng(seed)
-    sums = np.concatenate([weights @ table.T for weights in _weights(table.shape[1], draws, rng)])  # (B, 2)
+    sums, done = np.empty((draws, 2)), 0
+    for weights in _weights(table.shape[1], draws, np.random.default_rng(seed)):
+        sums[done : done + len(weights)] = weights @ table.T
+        done += len(weights)
+        progress(done, draws)
     return _ratio(sums[:, 0], sums[:, 1])
 
 
