@@ -388,10 +388,12 @@ def show(
     each = [*whole, *(_untouched(corpus, plan) for corpus in folded)]
     each = [corpus for corpus in each if _there(results, [corpus], headline)]
     if len(each) > 1 and results.split == "test":
-        ours, pools = headline[-1].system, [p for p in (whole, real) if results.seeds(p, FP32)]
+        ours, several = headline[-1].system, len({arm.bits for arm in headline}) < len(headline)  # of a width
+        pools = [pool for pool in (whole, real) if several and pool and results.seeds(pool, FP32)]
         columns = ["system", "bits", *(f"{_named(c)} alone" for c in each)]
         columns += [f"{ours} from this, {' and '.join(map(_named, pool))}" for pool in pools]
-        title = "headline arms: from fp32 with one-sided 95 % ends; from one another with two-sided ones, not corrected"
+        title = "headline arms: from fp32 with one-sided 95 % ends"
+        title += "; from one another with two-sided ones, not corrected" if pools else ""
         emit(title, columns, alone(results, each, pools, headline))
     if each and results.split == "test":
         columns = ["system", "bits", *map(_named, each)]
