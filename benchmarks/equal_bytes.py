@@ -102,7 +102,9 @@ class Curves:
 
     def _measured(self, corpus: Corpus, arm: Arm) -> list[int]:
         """Seeds with both splits: test has more, of what ``--chosen`` trained and of the other benchmark's cells."""
-        return [seed for seed in self.dev.seeds([corpus], arm) if seed in self.test.seeds([corpus], arm)]
+        seeds = self.dev.seeds([corpus], arm)
+        needed = [(fold, system) for fold in corpus.folds for system in (Arm(CONTROL, None), arm)]
+        return [s for s in seeds if all(self.test.figures(corpus, fold, s, one) is not None for fold, one in needed)]
 
     def _point(self, corpus: Corpus, arm: Arm) -> Point | None:
         if not self.seeds or not self._measured(corpus, arm):
@@ -246,9 +248,13 @@ def main() -> None:
         parser.error("--data is needed")
     if options.speeds and (options.size or options.chosen):
         parser.error("--speeds times all files of seed 0: expected neither --size nor --chosen beside it")
-    if options.chosen and (options.quick or options.seeds == 1):
+    if options.table and (options.speeds or options.chosen or options.size):
+        parser.error("--table only prints: expected neither --speeds, --chosen nor --size beside it")
+    if options.chosen and (options.quick or options.seeds < 2):
         parser.error("--chosen trains on seeds after the first: expected --seeds of 2 or more, and no --quick")
     corpora, plan = load_plan(options.plan, options.data)
+    if unknown := set(options.size or []) - {corpus.size for corpus in corpora}:
+        parser.error(f"--size: expected sizes of the plan, found {', '.join(sorted(unknown))}")
     arms = arms_of(plan)
     if options.quick:
         corpora, arms = [c for c in corpora if options.size is None or c.size in options.size][:2], arms[:3]
@@ -310,8 +316,8 @@ def of_all(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> list[Part]:
 
 
 def of_chosen(places: Sequence[Place[Corpus]], curves: dict[str, Curves]) -> list[Part]:
-    """Where dev has not chosen yet: the control and what it has chosen by other seeds, on test. Raises SystemExit where
-    points or their times are lacking, for then dev has not chosen yet."""
+    """Of the seeds that dev did not choose by: the control and what dev has chosen, on test. Raises SystemExit where
+    points or their times are lacking, for then dev cannot choose yet."""
     parts: list[Part] = []
     for place in places:
         name = place.source.prepared
@@ -418,14 +424,12 @@ def missing(curves: Curves) -> list[str]:
 
 def owed(curves: Curves) -> list[str]:
     """What dev has chosen and further seeds of the places have not, on test."""
-    lacking = [
-        f"{place.source.size}, seed {place.seed}: {arm.system} {arm.bits}"
-        for place in curves.test.places
-        if place.source in curves.sizes and place.seed not in curves.seeds
-        for arm in curves.chosen(place.source)
-        if curves.test.figures(place.source, place.fold, place.seed, arm) is None
-    ]
-    return list(dict.fromkeys(lacking))
+    seeds: dict[str, set[int]] = {}
+    for place in curves.test.places:
+        for arm in curves.chosen(place.source):
+            if curves.test.figures(place.source, place.fold, place.seed, arm) is None:
+                seeds.setdefault(f"{place.source.size} {arm.name}", set()).add(place.seed)
+    return [f"{what} (seed{'s' * (len(of) > 1)} {', '.join(map(str, sorted(of)))})" for what, of in seeds.items()]
 
 
 if __name__ == "__main__":

@@ -126,7 +126,7 @@ def bits_by_cluster(results: Results, plan: Plan, corpus: Corpus) -> tuple[list[
 
 
 def by_matrix(bits: dict[str, int]) -> dict[str, str]:
-    """Bits of clusters by matrix: of an LSTM's gates side by side, in PyTorch's order (cells have names sorted)."""
+    """Bits by matrix; an LSTM's gates side by side, in PyTorch's order (cells have names sorted)."""
     found: dict[str, list[str]] = {name.partition("[")[0]: [] for name in bits}
     for name in sorted(bits, key=lambda name: "ifgo".find(name.partition("[")[2][:1])):
         found[name.partition("[")[0]].append(str(bits[name]))

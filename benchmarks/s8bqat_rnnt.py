@@ -388,8 +388,9 @@ def show(
     each = [*whole, *(_untouched(corpus, plan) for corpus in folded)]
     each = [corpus for corpus in each if _there(results, [corpus], headline)]
     if len(each) > 1 and results.split == "test":
-        ours, several = headline[-1].system, len({arm.bits for arm in headline}) < len(headline)  # of a width
-        pools = [pool for pool in (whole, real) if several and pool and results.seeds(pool, FP32)]
+        ours = headline[-1].system
+        rivals = len({arm.bits for arm in headline}) < len(headline)  # some width has several headline arms
+        pools = [pool for pool in (whole, real) if rivals and pool and results.seeds(pool, FP32)]
         columns = ["system", "bits", *(f"{_named(c)} alone" for c in each)]
         columns += [f"{ours} from this, {' and '.join(map(_named, pool))}" for pool in pools]
         title = "headline arms: from fp32 with one-sided 95 % ends"

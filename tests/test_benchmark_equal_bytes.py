@@ -133,28 +133,28 @@ def test_test_compares_on_the_seeds_of_the_pair_and_further_seeds_do_not_move_th
     plan: tuple[list[Corpus], list[Arm]], tmp_path: Path
 ) -> None:
     corpus, arms = plan[0][0], plan[1]
-    places = tuple(place_of(corpus, "", seed, True, tmp_path) for seed in range(3))
+    places = tuple(place_of(corpus, "", seed, True, tmp_path) for seed in range(5))
     dev, test = (Results(Cells(tmp_path / "cells.jsonl"), places, split) for split in ("dev", "test"))
-    for results in (dev, test):
-        for place in places:
+    has = {  # seeds with both splits, with dev only, with test only: all three arms have both with seed 0 only
+        1: ((0, 1, 2, 3), (), ()), 4: ((0, 2, 3, 4), (1,), ()), 5: ((0,), (3,), (2,)),
+    }  # fmt: skip
+    for place in places:
+        errors = {1: 10, 4: 10 + 20 * place.seed, 5: 1 if place.seed else 11}  # arm 4 is best with seed 0 only
+        for results, other in ((dev, 1), (test, 2)):
             put(results, place, arms[0], 9, 4000)
-            put(results, place, arms[1], 10, 1000)
-            if place.seed != 1:
-                put(results, place, arms[4], 10 + 20 * place.seed, 500)  # the better of the two with seed 0 only
-            if place.seed == 0:
-                put(results, place, arms[5], 11, 400)
-            elif results is dev:  # a seed of dev alone: no seed that all points have
-                put(results, place, arms[5], 1, 400)
+            for arm, size in ((1, 1000), (4, 500), (5, 400)):
+                if place.seed in has[arm][0] + has[arm][other]:
+                    put(results, place, arms[arm], errors[arm], size)
     curves = Curves((corpus,), (arms[1], arms[4], arms[5]), dev, test, {f"{corpus.name} int8": {OURS: 1.0}}, 0.02)
     assert missing(replace(curves, arms=(arms[2],))) == [f"{corpus.size} (all)"]
     assert curves.seeds == [0] and [point.test for point in curves.points] == [(10.0,), (10.0,), (11.0,)]
     assert [point.dev for point in curves.points] == [10.0, 10.0, 11.0]
-    ((_, _, rival, chosen, ours, difference, *_),) = budgets(curves)  # seeds 0 and 2: 20 errors and 60
-    assert chosen.endswith("S8BQAT, 4 bits") and (rival, ours) == ("10.00 10.00", "10.00 50.00")
-    assert difference.startswith("+200.0 %") and difference.endswith("(2 seeds)")
+    ((_, _, rival, chosen, ours, difference, *_),) = budgets(curves)  # seeds 0, 2 and 3: 30 errors and 130
+    assert chosen.endswith("S8BQAT, 4 bits") and (rival, ours) == ("10.00 10.00 10.00", "10.00 50.00 70.00")
+    assert difference.startswith("+333.3 %") and difference.endswith("(3 seeds)")
     assert of_chosen(places, {"an4": curves}) == [(p, [arms[0], arms[1], arms[4]], "test") for p in places[1:]]
     assert of_chosen(places[:1], {"an4": curves}) == []
-    assert owed(curves) == [f"{corpus.size}, seed 1: S8BQAT 4"]
+    assert owed(curves) == [f"{corpus.size} S8BQAT-4 (seed 1)", f"{corpus.size} int8 (seed 4)"]
     with pytest.raises(SystemExit, match="an4 lacks --speeds"):
         of_chosen(places, {"an4": replace(curves, speeds={})})
     with pytest.raises(SystemExit, match=r"by which dev chooses, an4 lacks .*ptq-5"):
@@ -264,6 +264,11 @@ def main_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
     ("options", "message"),
     [
         (["--chosen"], "expected --seeds of 2 or more"),
+        (["--chosen", "--seeds", "0"], "expected --seeds of 2 or more"),
+        (["--table", "--size", "0.65M"], "--table only prints"),
+        (["--table", "--speeds"], "--table only prints"),
+        (["--table", "--chosen", "--seeds", "3"], "--table only prints"),
+        (["--size", "9M"], "expected sizes of the plan, found 9M"),
         (["--chosen", "--seeds", "2", "--quick"], "and no --quick"),
         (["--speeds", "--size", "0.65M"], "expected neither --size nor --chosen"),
         (["--speeds", "--chosen", "--seeds", "2"], "expected neither --size nor --chosen"),
@@ -293,3 +298,5 @@ def test_what_dev_has_chosen_is_run_only_once_dev_can_choose(main_with: Callable
         patch.setattr(equal_bytes, "of_chosen", lambda places, curves: [("chosen", places, curves)])
         ((_, places, curves),) = main_with("--chosen", "--seeds", "2")
         assert {place.seed for place in places} == {0, 1} and set(curves) == {"an4"}  # type: ignore[attr-defined]
+        ((_, places, _),) = main_with("--chosen", "--seeds", "2", "--size", "0.65M")
+        assert {place.source.size for place in places} == {"0.65M"}  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sottovoce.errors import DataError
-from sottovoce.evaluation import mix, mixture_weights, perplexity_interval, segment_losses
+from sottovoce.evaluation import bootstrap, mix, mixture_weights, perplexity_interval, segment_losses
 from sottovoce.evaluation.perplexity import perplexity
 
 
@@ -80,7 +80,7 @@ def test_bad_streams_are_refused() -> None:
             mix([good, good], weights)
 
 
-def test_interval_holds_the_perplexity_and_repeats() -> None:
+def test_interval_holds_the_perplexity_and_repeats(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(2)
     tokens = rng.integers(1, 12, 300)
     log_probs = -rng.exponential(4.0, tokens.sum())
@@ -88,8 +88,9 @@ def test_interval_holds_the_perplexity_and_repeats() -> None:
     low, high = perplexity_interval(losses, tokens, draws=500)
     assert low < perplexity(log_probs) < high and high / low < 1.5
     told: list[tuple[int, int]] = []
+    monkeypatch.setattr(bootstrap, "_BLOCK", 60_000)  # 200 draws at once
     assert perplexity_interval(losses, tokens, draws=500, progress=lambda *done: told.append(done)) == (low, high)
-    assert told[-1] == (500, 500)
+    assert told == [(200, 500), (400, 500), (500, 500)]
     wide = perplexity_interval(losses, tokens, np.arange(300) // 100, draws=500)
     assert wide != (low, high)
     assert perplexity_interval([2.0, 2.0], [1, 1], draws=10) == (math.exp(2), math.exp(2))

@@ -216,7 +216,7 @@ def _drawn_ratios(
 ) -> Floats:
     """Ratios (B,) of the first to the second row of counts (2, N), summed over drawn clusters."""
     table = _cluster_sums(counts, clusters)  # (2, C)
-    sums, done = np.empty((draws, 2)), 0
+    sums, done = np.full((draws, 2), np.nan), 0
     for weights in _weights(table.shape[1], draws, np.random.default_rng(seed)):
         sums[done : done + len(weights)] = weights @ table.T
         done += len(weights)
