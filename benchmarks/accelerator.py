@@ -13,7 +13,6 @@ files by corpus and split, which ``--page`` puts into a page's region ``accelera
 
 import argparse
 import hashlib
-import json
 import os
 import time
 from collections.abc import Sequence
@@ -21,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, Row, print_machine
+from cells import Cells, Row, print_machine, run_script
 from tables import Tables, add_page_option, print_table, shown
 
+from sottovoce.data.prepared import load_prepared
+from sottovoce.errors import DataError
 from sottovoce.evaluation.bootstrap import cluster_ids, relative_difference
 from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.noninferiority import Verdict, verdict, wer_margin
@@ -54,11 +55,11 @@ def bits_of(path: Path) -> float:
 
 
 def cell_config(model: Path, data: Path, split: str, blank_penalty: float) -> dict[str, Any]:
-    prepared = json.loads((data / "prepared.json").read_text(encoding="utf-8"))
+    corpus = load_prepared(data).name
     manifest = hashlib.sha256((data / f"{split}.jsonl.gz").read_bytes()).hexdigest()[:12]
     content = hashlib.sha256(model.read_bytes()).hexdigest()[:12]
     return {
-        "corpus": prepared["name"], "manifest": manifest, "split": split, "model": content,
+        "corpus": corpus, "manifest": manifest, "split": split, "model": content,
         "blank_penalty": blank_penalty,
     }  # fmt: skip
 
@@ -172,10 +173,10 @@ def measured(options: argparse.Namespace, cells: Cells) -> None:
             rows.append(row["figures"])
             labels.append(label)
     if not rows:
-        raise SystemExit("nothing has been measured for these models")
+        raise DataError("nothing has been measured for these models")
     columns = ["model", "bits", *(f"{name}: WER % (sub/ins/del)" for name in ARITHMETICS), "difference, 5 % bounds"]
     print_table(f"{config['corpus']}, {options.split}", columns, table(labels, rows))
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -6,18 +6,18 @@ compression section of each. One cell is one arm on one fold and seed, judged by
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from cells import Cells, Result
 from filelock import FileLock
+from options import read_plan
 from places import Place
 
 from sottovoce.data.prepare import prepare
-from sottovoce.errors import DataError
+from sottovoce.errors import ConfigError, DataError
 from sottovoce.evaluation.hypotheses import Hypothesis
 from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.results import score_hypotheses
@@ -68,15 +68,18 @@ def recipe_of(place: Place[Corpus]) -> Recipe:
     return place.recipe(() if place.snapshot else ("compression.fork_at=null",))
 
 
-def load_plan(path: Path, sources: list[str] | None) -> tuple[list[Corpus], dict[str, Any]]:
-    """Corpora named in ``sources`` (NAME or NAME:DIR; None: all), one for each size, and the rest of the plan file."""
-    plan = yaml.safe_load(path.read_text(encoding="utf-8"))
+def load_plan(path: Path, sources: list[str] | None, keys: Collection[str] = ()) -> tuple[list[Corpus], dict[str, Any]]:
+    """Corpora named in ``sources`` (NAME or NAME:DIR; None: all), one for each size, and the rest of the plan file.
+
+    Raises ConfigError for a corpus that the plan has not, and as ``read_plan`` does for it and ``keys``.
+    """
+    plan = read_plan(path, ("corpora", "arms", *keys))
     known = plan.pop("corpora")
     corpora = []
     for item in known if sources is None else sources:
         name, _, folder = item.partition(":")
         if name not in known:
-            raise SystemExit(f"--data {item}: expected one of {', '.join(known)} as NAME or NAME:DIR")
+            raise ConfigError(f"--data {item}: expected one of {', '.join(known)} as NAME or NAME:DIR")
         entry = known[name]
         recipe = load_path(entry["recipe"])
         folds = tuple(entry.get("folds", {"": [""]}).items())

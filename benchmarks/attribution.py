@@ -53,6 +53,7 @@ from numpy.typing import NDArray
 from options import add_options, kept_cells
 from tables import Tables, shown
 
+from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bootstrap import RelativeDifference, relative_difference, share_of_gain_kept
 from sottovoce.evaluation.noninferiority import CONFIDENCE, verdict, wer_margin
 
@@ -324,7 +325,7 @@ def chosen(found: Mapping[str, tuple[Scored, ...]], recipe: str | None) -> tuple
     if recipe is not None:
         return recipe, found.get(recipe, ())
     if len(found) != 1:
-        raise SystemExit(f"--recipe: expected a name, found cells of {', '.join(sorted(found)) or 'no recipe'}")
+        raise ConfigError(f"--recipe: expected a name, found cells of {', '.join(sorted(found)) or 'no recipe'}")
     return next(iter(found.items()))
 
 

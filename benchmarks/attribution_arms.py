@@ -7,13 +7,13 @@ reported with.
 import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
 from cells import Cells
+from options import read_plan
 
 from sottovoce.data.prepared import load_cuts
 from sottovoce.data.utterances import Utterance, split_utterances
@@ -90,10 +90,10 @@ FLOAT_SYSTEM = System(FLOAT)
 
 
 def load_plan(path: Path) -> Plan:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_plan(path, [field.name for field in fields(Plan)])
     reserved = {FLOAT, ALL} & found["components"].keys()
     if reserved or 0.0 not in found["penalties"]:
-        raise SystemExit(f"{path}: expected 0 among penalties and no component of the name {FLOAT} or {ALL}")
+        raise ConfigError(f"{path}: expected 0 among penalties and no component of the name {FLOAT} or {ALL}")
     return Plan(**{**found, "penalties": tuple(map(float, found["penalties"]))})
 
 

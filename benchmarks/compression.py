@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from tables import Tables, add_page_option, print_table, shown
 
 import sottovoce as sv
@@ -154,4 +154,4 @@ def run(options: argparse.Namespace, cells: Cells) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

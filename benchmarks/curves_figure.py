@@ -12,7 +12,7 @@ from statistics import mean
 import matplotlib.ticker
 from arms import load_plan
 from cells import Cells, run_script
-from equal_bytes import HERE, Curves, Point, arms_of, curves_of, missing, places_of
+from equal_bytes import HERE, KEYS, Curves, Point, arms_of, curves_of, missing, places_of
 from figure import save
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "images" / "equal_bytes.svg")
     options = parser.parse_args()
-    corpora, plan = load_plan(options.plan, options.data)
+    corpora, plan = load_plan(options.plan, options.data, KEYS)
     arms, cells = arms_of(plan), Cells(options.results)
     places = places_of(corpora, plan, Path("unused"), SEEDS)  # nothing is trained here
     names = dict.fromkeys(corpus.prepared for corpus in corpora)

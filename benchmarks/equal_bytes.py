@@ -34,6 +34,7 @@ from places import Place
 from s8bqat_rnnt import Results, record
 from tables import Tables, shown
 
+from sottovoce.errors import DataError
 from sottovoce.evaluation.bootstrap import relative_difference
 from sottovoce.evaluation.turns import CYCLE, Steps, interleaved
 from sottovoce.packed import load_model
@@ -44,6 +45,7 @@ from sottovoce.training.comparison import CONTROL, Arm
 from sottovoce.training.workers import Task, run_tasks
 
 HERE = Path(__file__).parent
+KEYS = ("int8", "tolerance")  # of its plan, beside corpora and arms
 OURS = "sottovoce"
 STEPS = 400
 TIMING_HOURS = 0.02  # of one corpus
@@ -207,14 +209,14 @@ def label(corpus: Corpus, arm: Arm) -> str:
 
 
 def measure_speeds(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> dict[str, dict[str, float]]:
-    """Milliseconds a step, medians, by place and arm and engine; all files take turns. Raises SystemExit for one that
+    """Milliseconds a step, medians, by place and arm and engine; all files take turns. Raises DataError for one that
     is not there."""
     systems: dict[tuple[str, str], Steps] = {}
     for place in places:
         for arm in arms:
             path, name = model_of(place, arm), label(place.source, arm)
             if not path.exists():
-                raise SystemExit(f"{path}: expected the file of {name} to be timed beside the others, found none")
+                raise DataError(f"{path}: expected the file of {name} to be timed beside the others, found none")
             model = load_model(path)
             systems[name, OURS] = Steps(make_network(model))
             if arm.bits == 8:
@@ -252,7 +254,7 @@ def main() -> None:
         parser.error("--table only prints: expected neither --speeds, --chosen nor --size beside it")
     if options.chosen and (options.quick or options.seeds < 2):
         parser.error("--chosen trains on seeds after the first: expected --seeds of 2 or more, and no --quick")
-    corpora, plan = load_plan(options.plan, options.data)
+    corpora, plan = load_plan(options.plan, options.data, KEYS)
     if unknown := set(options.size or []) - {corpus.size for corpus in corpora}:
         parser.error(f"--size: expected sizes of the plan, found {', '.join(sorted(unknown))}")
     arms = arms_of(plan)
@@ -316,14 +318,14 @@ def of_all(places: Sequence[Place[Corpus]], arms: Sequence[Arm]) -> list[Part]:
 
 
 def of_chosen(places: Sequence[Place[Corpus]], curves: dict[str, Curves]) -> list[Part]:
-    """Of the seeds that dev did not choose by: the control and what dev has chosen, on test. Raises SystemExit where
+    """Of the seeds that dev did not choose by: the control and what dev has chosen, on test. Raises DataError where
     points or their times are lacking, for then dev cannot choose yet."""
     parts: list[Part] = []
     for place in places:
         name = place.source.prepared
         there = curves[name]
         if lacking := missing(there) or ([] if there.speeds else ["--speeds"]):
-            raise SystemExit(f"--chosen: expected all by which dev chooses, {name} lacks {', '.join(lacking)}")
+            raise DataError(f"--chosen: expected all by which dev chooses, {name} lacks {', '.join(lacking)}")
         if place.seed not in there.seeds and (chosen := there.chosen(place.source)):
             parts.append((place, [Arm(CONTROL, None), *chosen], "test"))
     return parts

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib
 from arms import Corpus, arm_of, load_plan, place_of
-from cells import Cells
+from cells import Cells, run_script
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from s8bqat_rnnt import HERE, Results
@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results" / "s8bqat_rnnt.jsonl")
     parser.add_argument("--out", type=Path, default=HERE.parent / "docs" / "images" / "low_bits.svg")
     options = parser.parse_args()
-    corpora, plan = load_plan(options.plan, options.data or ["an4", "synth"])
+    corpora, plan = load_plan(options.plan, options.data or ["an4", "synth"], ("widths",))
     work = Path("unused")  # nothing is trained here
     places = tuple(place_of(c, fold, seed, True, work) for seed in SEEDS for c in corpora for fold in c.folds)
     results = Results(Cells(options.results), places, "test")
@@ -78,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -8,12 +8,12 @@ vector of weights (a byte each), so instructions a weight = instructions of the 
 vectors). Everything counts: loads, shifts, lookups, additions, the loop's own.
 """
 
+import argparse
 import json
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -98,7 +98,11 @@ def _vector_bytes(text: str) -> int:
 
 
 def main() -> None:
-    kernels = sys.argv[1:] or list(SOURCES)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kernel", nargs="*", help=f"of {', '.join(SOURCES)}; by default all")
+    kernels = parser.parse_args().kernel or list(SOURCES)
+    if unknown := set(kernels) - set(SOURCES):
+        parser.error(f"expected kernels of {', '.join(SOURCES)}, found {', '.join(sorted(unknown))}")
     counts = {kernel: count_instructions(kernel) for kernel in kernels}
     widths = ("8", "6", "5", APART, "4", "3", "2", "1")
     rows = [[k, *(f"{c[b]:.3f}" if b in c else "" for b in widths), why] for k, (c, why) in counts.items()]

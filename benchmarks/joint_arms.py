@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from arms import counts_of, p_against
 from cells import Cells, Result, config_hash
+from options import read_plan
 from rescoring_arms import sizes_of
 from searches import clocked, searched
 
@@ -51,6 +51,7 @@ from sottovoce.training.workers import Task
 
 JOINT, BY_ERRORS = "joint", "joint, word errors"
 SEPARATE, APART, UNIFORM, FLOAT = "separate", "separate, KL", "uniform", "fp32"
+KEYS = ("budgets", "search", "first_pass", "search_hours", "pass_hours", "cell_hours", "quick")  # of a plan
 SPLITS = {
     FLOAT: "both models as they were trained",
     UNIFORM: "as many bits for every weight of both",
@@ -110,7 +111,7 @@ def setting_of_cells(cells: Cells, plan: Mapping[str, Any], split: str) -> Setti
 
 def load_plan(path: Path, quick: bool = False) -> dict[str, Any]:
     """The plan file, in little for a quick check."""
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_plan(path, KEYS)
     small = found.pop("quick")
     return {**found, **small} if quick else found
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from cells import Cells, config_hash
+from options import read_plan
 from places import Place
 from safetensors.torch import load_file, save_file
 from searches import searched
@@ -31,6 +31,7 @@ from sottovoce.ngram import Vocabulary, load_ngram, save_ngram, train_kneser_ney
 from sottovoce.packed import PackedMatrix, file_sizes, load_model
 from sottovoce.quant import BitPlan
 from sottovoce.search import SensitivityTable
+from sottovoce.settings import read_settings
 from sottovoce.training.arms import Job, carry_out, resolved
 from sottovoce.training.config import CompressionConfig, Recipe
 from sottovoce.training.perplexity import ngram_scores, score_split
@@ -56,7 +57,7 @@ class Model:
     @property
     def digest(self) -> str:
         """Hash of the recipe without its section on compression."""
-        found = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+        found = read_settings(self.recipe, "recipe")
         return config_hash({key: value for key, value in found.items() if key != "compression"})
 
 
@@ -102,7 +103,7 @@ class Plan:
 
 def load_plan(path: Path) -> Plan:
     """The plan file's models and rows."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_plan(path, ("models", "tables", "margins"))
     recipes = Path(__file__).parent.parent / "recipes"
     models = {
         name: Model(name, recipes / f"{m['recipe']}.yaml", m["schemes"], m["base_hours"], m["epoch_hours"])
@@ -112,12 +113,12 @@ def load_plan(path: Path) -> Plan:
     names = [row.name for row in rows]
     doubled = {name for name in names if names.count(name) > 1}
     if doubled:
-        raise SystemExit(f"{path}: rows of one name: {', '.join(sorted(doubled))}")
+        raise ConfigError(f"{path}: rows of one name: {', '.join(sorted(doubled))}")
     margins = found["margins"]
     pairs = tuple((one, other) for one, other in found.get("pairs", []))
     strange = sorted({name for pair in pairs for name in pair} - set(names))
     if strange:
-        raise SystemExit(f"{path}: pairs of rows that are not there: {', '.join(strange)}")
+        raise ConfigError(f"{path}: pairs of rows that are not there: {', '.join(strange)}")
     return Plan(models, tuple(rows), found.get("prototypes", {}), (margins["alone"], margins["mixed"]), pairs)
 
 
@@ -230,14 +231,11 @@ def folder_of(place: Place[Model], row: Row) -> Path:
 
 
 def check_base(place: Place[Model]) -> None:
-    """Raises SystemExit for a 32-bit training of another recipe than the place's: what comes of it would stand under
+    """Raises ConfigError for a 32-bit training of another recipe than the place's: what comes of it would stand under
     the name of this one."""
-    try:
-        found = Run.open(place.base.folder)[1]
-    except ConfigError as error:
-        raise SystemExit(f"error: {error}") from error
+    found = Run.open(place.base.folder)[1]
     if found.digest() != _base_recipe(place).digest():
-        raise SystemExit(
+        raise ConfigError(
             f"{place.base.folder}: begun with other settings than {place.source.recipe}: give another --work"
         )
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from numpy.typing import NDArray
 from tables import Tables, add_page_option, shown
 
@@ -272,4 +272,4 @@ def _quarters(figures: Mapping[str, Any]) -> list[list[str]]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

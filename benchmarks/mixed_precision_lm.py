@@ -23,12 +23,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cells import Cells, Result, print_machine
+from cells import Cells, Result, print_machine, run_script
 from lm_arms import Model, Plan, Row, cell_config, load_plan, tasks_of, train_base
 from options import add_options, kept_cells
 from places import Place
 from tables import Tables, shown
 
+from sottovoce.errors import ConfigError
 from sottovoce.evaluation.bootstrap import RelativeDifference, relative_perplexity_difference
 from sottovoce.evaluation.noninferiority import Verdict, verdict
 from sottovoce.training.workers import Task, run_tasks
@@ -159,7 +160,7 @@ def main() -> None:
     names = options.model or list(plan.models)
     unknown = [name for name in names if name not in plan.models]
     if unknown:
-        raise SystemExit(f"--model {unknown[0]}: expected one of {', '.join(plan.models)}")
+        raise ConfigError(f"--model {unknown[0]}: expected one of {', '.join(plan.models)}")
     cells = kept_cells(options, "mixed_precision_lm")
     if not options.table:
         run(plan, names, cells, options)
@@ -247,4 +248,4 @@ def _epoch_seconds(results: Results, rows: Sequence[Row]) -> float | None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -16,10 +16,11 @@ import yaml
 from arms import Corpus, hypotheses_of, model_of, p_against, run_arm, train_base
 from cells import Cells, Result, config_hash
 from filelock import FileLock
+from options import read_plan
 from places import Place
 from searches import levels_of, searched
 
-from sottovoce.errors import PlanError
+from sottovoce.errors import ConfigError, PlanError
 from sottovoce.packed import file_sizes, load_model
 from sottovoce.quant import BitPlan
 from sottovoce.search import clusters
@@ -30,6 +31,9 @@ from sottovoce.training.searching import open_trained, search_inputs
 from sottovoce.training.workers import Task
 
 FP32 = Arm(CONTROL, None)
+KEYS = (  # of a plan
+    "arms", "corpora", "widths", "ways", "reference", "search", "searches", "search_hours", "score_hours", "quick",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,7 @@ class Plan:
 def load_plan(path: Path, sources: list[str] | None, quick: bool = False) -> Plan:
     """Corpora named in ``sources`` (NAME or NAME:DIR; None: those of the plan file), and the rows, few and small for a
     quick check."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_plan(path, KEYS)
     corpora, other = arms.load_plan(path.parent / found["arms"], sources or found["corpora"])
     small = found["quick"] if quick else {}
     shared = {**found["search"], **small.get("search", {})}
@@ -107,7 +111,7 @@ def load_plan(path: Path, sources: list[str] | None, quick: bool = False) -> Pla
     labels = {**found["ways"], **{name: name for name in found["reference"]}}
     unknown = [name for name in labels if name not in other["arms"]]
     if unknown:
-        raise SystemExit(f"{path}: expected arms of {found['arms']}, found {unknown[0]!r}")
+        raise ConfigError(f"{path}: expected arms of {found['arms']}, found {unknown[0]!r}")
     rows = []
     for bits in small.get("widths", found["widths"]):
         ways = [Row(name, labels[name], other["arms"][name], bits) for name in labels]
@@ -115,7 +119,7 @@ def load_plan(path: Path, sources: list[str] | None, quick: bool = False) -> Pla
     for row in rows:
         levels, section = levels_of(shared), row.section
         if row.search and (levels.kind, levels.grouping) != (section["kind"], section.get("grouping", "tensor")):
-            raise SystemExit(f"{path}: expected a search on the levels of {row.way!r}, found {levels.kind}")
+            raise ConfigError(f"{path}: expected a search on the levels of {row.way!r}, found {levels.kind}")
     return Plan(tuple(corpora), tuple(rows), float(found["search_hours"]), float(found["score_hours"]))
 
 

@@ -1,10 +1,15 @@
 """Options of the benchmarks whose finished cells are kept, and where these lie."""
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from cells import Cells
 from tables import add_page_option
+
+from sottovoce.errors import ConfigError
+from sottovoce.settings import read_settings
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -27,3 +32,12 @@ def kept_cells(options: argparse.Namespace, name: str) -> Cells:
     """The finished cells of ``--results``, else of ``results/NAME.jsonl``, where a quick check leaves none."""
     kept = options.work / "quick.jsonl" if options.quick else RESULTS / f"{name}.jsonl"
     return Cells(options.results or kept)
+
+
+def read_plan(path: Path, keys: Collection[str]) -> dict[str, Any]:
+    """What a benchmark measures, as its plan file (YAML) says it. Raises ConfigError for a file that cannot be read or
+    lacks one of ``keys``."""
+    found = read_settings(path, "plan")
+    if missing := [key for key in keys if key not in found]:
+        raise ConfigError(f"{path}: expected {', '.join(missing)} in the plan, found {', '.join(found) or 'nothing'}")
+    return found

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from tables import Tables, add_page_option, shown
 
 import sottovoce as sv
@@ -149,4 +149,4 @@ def show(rows: Sequence[Mapping[str, float]], emit: Tables) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

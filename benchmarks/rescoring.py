@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 import rescoring_arms
-from cells import Cells, Result, print_machine
+from cells import Cells, Result, print_machine, run_script
 from lm_arms import Model, ngram_file, train_base
 from mixed_precision_lm import verdict_sentence
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ from rescoring_arms import (
 )
 from tables import Tables, shown
 
-from sottovoce.errors import SottovoceError
+from sottovoce.errors import ConfigError, DataError
 from sottovoce.evaluation.bootstrap import (
     RelativeDifference,
     ShareKept,
@@ -277,7 +277,7 @@ def main() -> None:
     names = options.model or (list(plan.models)[:1] if options.quick else list(plan.models))
     unknown = [name for name in names if name not in plan.models]
     if unknown:
-        raise SystemExit(f"--model {unknown[0]}: expected one of {', '.join(plan.models)}")
+        raise ConfigError(f"--model {unknown[0]}: expected one of {', '.join(plan.models)}")
     if options.quick:
         plan = plan.reduced()
     places = {name: places_of(plan, name, options) for name in names}
@@ -331,20 +331,17 @@ def expected_hours(task: Task, plan: Plan) -> float:
 
 
 def record(cells: Cells, first: Cell, result: Result | Any) -> str:
-    """Keep a finished cell, and say what it found; lists and trainings are no cells. Raises SystemExit for figures of
+    """Keep a finished cell, and say what it found; lists and trainings are no cells. Raises DataError for figures of
     other lists than those of the first pass that is kept."""
     if not isinstance(result, tuple) or len(result) != 4:
         return "done"
     _, _, figures, seconds = result
     before: Mapping[str, Any] | None = cells.done(first.config, first.seed)
     if before is not None and before["figures"]["lists"] != figures["lists"]:
-        raise SystemExit(f"{cells.path}: its figures are of other lists ({LISTS}): give other --results")
+        raise DataError(f"{cells.path}: its figures are of other lists ({LISTS}): give other --results")
     cells.keep(result)
     return f"WER {figures['wer']:.2f} %, {seconds:.0f} s"
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except SottovoceError as error:
-        raise SystemExit(f"error: {error}") from error
+    run_script(main)

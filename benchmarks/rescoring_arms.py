@@ -13,9 +13,9 @@ from typing import Any
 
 import arms
 import lm_arms
-import yaml
 from cells import Cells, Result, config_hash
 from lm_arms import Model
+from options import read_plan
 from places import Place
 
 from sottovoce.cli.second_pass import Reading, SecondPass, tune_mixture
@@ -25,6 +25,7 @@ from sottovoce.decoding.language_model import LanguageModel
 from sottovoce.decoding.mixture import read_mixture, write_mixture
 from sottovoce.decoding.nbest_files import read_nbest, write_nbest
 from sottovoce.decoding.nbest_lists import NBestEntry, NBestList
+from sottovoce.errors import ConfigError, DataError
 from sottovoce.evaluation.hypotheses import Hypothesis, read_hypotheses, write_hypotheses
 from sottovoce.evaluation.mapsswe import mapsswe
 from sottovoce.evaluation.wer import count_errors
@@ -74,13 +75,13 @@ class Plan:
 
 
 def load_plan(path: Path) -> Plan:
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read_plan(path, [SPEECH, CONFUSIONS, "language_models", "models", "cell_hours", "rows", "quick"])
     lm = lm_arms.load_plan(path.parent / found["language_models"])
     rows = tuple(Row(**item) for item in found["rows"])
     known = {row.name for row in lm.rows}
     unknown = [row.arm for row in rows if row.arm not in known] + [m for m in found["models"] if m not in lm.models]
     if unknown or CONTROL not in {row.name for row in rows}:
-        raise SystemExit(f"{path}: expected a row {CONTROL!r}, and arms and models of the other plan, found {unknown}")
+        raise ConfigError(f"{path}: expected a row {CONTROL!r}, and arms and models of the other plan, found {unknown}")
     lists = {kind: found[kind] for kind in (SPEECH, CONFUSIONS)}
     return Plan(lists, lm, tuple(found["models"]), rows, found["quick"], found["cell_hours"])
 
@@ -259,13 +260,13 @@ def make_lists(lists: Lists) -> None:
 
 
 def _check_recognizer(lists: Lists) -> None:
-    """Train it where none is named. Raises SystemExit if the lists that are there are another one's."""
+    """Train it where none is named. Raises DataError if the lists that are there are another one's."""
     if lists.recognizer is None:
         arms.train_base(lists.base)
         train(lists.recipe, lists.base.data, lists.run, start=lists.base.base, threads=1, progress=False)
     mark, own = lists.file("dev").with_name("recognizer"), trained_hash(Run(lists.run).model)
     if mark.exists() and mark.read_text() != own:
-        raise SystemExit(f"{mark.parent}: the lists there are those of another recognizer: give another --out")
+        raise DataError(f"{mark.parent}: the lists there are those of another recognizer: give another --out")
     mark.parent.mkdir(parents=True, exist_ok=True)
     mark.write_text(own)
 
@@ -273,7 +274,7 @@ def _check_recognizer(lists: Lists) -> None:
 def _decode(lists: Lists, split: str) -> None:
     run, recipe, data = Run.open(lists.run)
     if recipe.digest() != lists.recipe.digest():
-        raise SystemExit(f"{lists.run}: expected a second round of {lists.settings['recipe']}, found another recipe")
+        raise DataError(f"{lists.run}: expected a second round of {lists.settings['recipe']}, found another recipe")
     keys = ("beam", "blank_penalty", "arithmetic")
     found = nbest_split(run.model, data, split, **{key: lists.settings[key] for key in keys})  # type: ignore[arg-type]
     write_nbest(lists.file(split), found)
@@ -354,7 +355,7 @@ def _rescored(cell: Cell) -> dict[str, Any]:
     path = cell.lists.file(cell.lists.split)
     rescored, found = passes.run(path, passes.reading.read(path), None)
     if found["skipped"]:
-        raise SystemExit(f"{path}: expected every list to be scored, found {found['skipped']} that could not be")
+        raise DataError(f"{path}: expected every list to be scored, found {found['skipped']} that could not be")
     heard = [Hypothesis(x.id, " ".join(x.second), x.speaker, x.recording, x.reference) for x in rescored]
     write_hypotheses(cell.hypotheses, heard)
     known = {key: found[key] for key in ("weights", "shares", "known_words")}

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from numpy.typing import NDArray
 from tables import Tables, add_page_option, print_table, shown
 from torch import Tensor
@@ -41,7 +41,7 @@ from sottovoce.data.corpora.swda import read_swda
 from sottovoce.decoding.prefixes import prefix_levels
 from sottovoce.decoding.sentence_scores import word_scores
 from sottovoce.decoding.vocabulary import WordList
-from sottovoce.errors import SottovoceError
+from sottovoce.errors import DataError
 from sottovoce.models.lstm_lm import LstmLm
 from sottovoce.ngram import read_word_list
 from sottovoce.packed import LstmLmArchitecture, PackedModel
@@ -80,11 +80,8 @@ def main() -> None:
     if options.data is None and not options.table:
         parser.error("--data is needed")
     cells = Cells(options.results)
-    try:
-        if not options.table:
-            run(options, cells)
-    except SottovoceError as error:
-        raise SystemExit(f"error: {error}") from error
+    if not options.table:
+        run(options, cells)
     if options.table or options.page:
         with shown(__file__, "rescoring_speed", cells, options) as emit:
             summary(cells, options.lists, emit)
@@ -116,9 +113,9 @@ def utterances(data: Path) -> list[list[str]]:
 
 def make_lists(sentences: Sequence[Sequence[str]], words: WordList, count: int, seed: int) -> list[list[Row]]:
     """``count`` utterances at equal distances, each with what might have been heard instead: ``ENTRIES`` different
-    rows of token ids, the utterance first. Raises SystemExit where there are too few utterances."""
+    rows of token ids, the utterance first. Raises DataError where there are too few utterances."""
     if len(sentences) < count:
-        raise SystemExit(f"lists: expected {count} utterances, found {len(sentences)}")
+        raise DataError(f"lists: expected {count} utterances, found {len(sentences)}")
     rng = np.random.default_rng(seed)
     spoken = [np.array(words.encode(" ".join(sentence)), np.int64) for sentence in sentences]
     drawn = np.concatenate(spoken)
@@ -411,4 +408,4 @@ def show(row: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from tables import Tables, add_page_option, print_table, shown
 from torch import Tensor
 
@@ -298,4 +298,4 @@ def run(options: argparse.Namespace, cells: Cells) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

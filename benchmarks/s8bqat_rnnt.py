@@ -36,6 +36,7 @@ from sottovoce.training.comparison import CONTROL, Arm
 from sottovoce.training.workers import Task, run_tasks
 
 HERE = Path(__file__).parent
+KEYS = ("int8", "widths", "headline")  # of its plans, beside corpora and arms
 FP32 = Arm(CONTROL, None)
 
 
@@ -301,7 +302,7 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.data or options.table):
         parser.error("--data is needed")
-    corpora, plan = load_plan(options.plan, options.data)
+    corpora, plan = load_plan(options.plan, options.data, KEYS)
     if options.quick:
         corpora = [replace(corpora[0], folds=corpora[0].folds[:1])]
     arms, headline = arms_of(plan)

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from cells import Cells, config_hash, print_machine, run_script
 from options import add_options, kept_cells
 from tables import Tables, shown
 
+from sottovoce.settings import read_settings
 from sottovoce.training.config import LmRecipe, load_recipe
 from sottovoce.training.lm_task import LmTask
 from sottovoce.training.train import train
@@ -71,7 +71,7 @@ def changes_of(options: argparse.Namespace, form: str) -> list[str]:
 
 def cell_config(options: argparse.Namespace, form: str) -> dict[str, Any]:
     """What names a cell: the recipe as its file says it, but for its compression."""
-    recipe = yaml.safe_load(_file(options).read_text(encoding="utf-8"))
+    recipe = read_settings(_file(options), "recipe")
     recipe.pop("compression", None)
     return {"recipe": config_hash(recipe), "form": form, "changes": changes_of(options, form)}
 

@@ -25,6 +25,7 @@ from cells import Cells, print_machine, run_script
 from options import add_options, kept_cells
 from tables import Tables, shown
 
+from sottovoce.errors import DataError
 from sottovoce.search import mean_loss, sensitivity
 from sottovoce.search.allocation import Budget, allocate
 from sottovoce.training.config import load_recipe
@@ -111,7 +112,7 @@ def search(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     run = train(recipe, options.data, folder, threads=1, progress=False)
     epoch = epoch_seconds(run.folder)
     if epoch is None:
-        raise SystemExit(f"{run.folder}: no seconds in metrics.jsonl: remove the folder to train it anew")
+        raise DataError(f"{run.folder}: no seconds in metrics.jsonl: remove the folder to train it anew")
     inputs = search_inputs(run.folder, utterances=4 if options.quick else 32, seed=seed)
     module, found = inputs.module, dict[str, Any]({"epoch": epoch})
     for metric in METRICS:

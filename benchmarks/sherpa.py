@@ -30,13 +30,12 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from cells import Cells, print_machine
+from cells import Cells, print_machine, run_script
 from tables import Tables, add_page_option, shown
 
 from sottovoce.data.prepare import prepare
 from sottovoce.data.prepared import load_cuts
 from sottovoce.decoding.tokens import Tokenizer
-from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.cold_child import peak_bytes
 from sottovoce.evaluation.wer import count_errors
 from sottovoce.export import FORMS, PREDICTORS, export_sherpa, paths_of
@@ -79,10 +78,7 @@ def main() -> None:
         return
     if options.corpus is None or options.work is None:
         parser.error("--corpus and --work are needed")
-    try:
-        run(options, cells)
-    except SottovoceError as error:
-        raise SystemExit(f"error: {error}") from error
+    run(options, cells)
 
 
 def run(options: argparse.Namespace, cells: Cells) -> None:
@@ -294,4 +290,4 @@ def show(figures: dict[str, Any], predictor: str, emit: Tables) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

@@ -26,11 +26,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from cells import Cells, Row, print_machine
+from cells import Cells, Row, print_machine, run_script
 from instructions import count_instructions
 from tables import Tables, add_page_option, print_table, shown
 
-from sottovoce.errors import SottovoceError
 from sottovoce.evaluation.bandwidth import read_bandwidth
 from sottovoce.evaluation.turns import CYCLE, Steps, hot, interleaved
 from sottovoce.packed import PackedMatrix, PackedModel, RnntArchitecture, load_model, make_band
@@ -78,11 +77,8 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "streaming_step.jsonl")
     options = parser.parse_args()
     cells = Cells(options.results)
-    try:
-        if not options.table:
-            run(options, cells)
-    except SottovoceError as error:
-        raise SystemExit(f"error: {error}") from error
+    if not options.table:
+        run(options, cells)
     if options.table or options.page:
         with shown(__file__, "streaming_step", cells, options) as emit:
             overview(cells, emit)
@@ -386,4 +382,4 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_script(main)

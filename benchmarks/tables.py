@@ -15,6 +15,7 @@ from cells import Cells
 from rich.console import Console
 from rich.table import Table
 
+from sottovoce.errors import ConfigError
 from sottovoce.packed.replacing import replacing
 
 Rows = Sequence[Sequence[Any]]
@@ -50,12 +51,12 @@ class Tables:
 def shown(script: str, region: str, cells: Cells, options: argparse.Namespace) -> Iterator[Tables]:
     """Tables that the block shows, and below them what they rest on: the finished rows that ``cells`` gave meanwhile.
 
-    Printed, or with ``--page`` put into the page's region when the block ends well. Raises SystemExit for a page that
+    Printed, or with ``--page`` put into the page's region when the block ends well. Raises ConfigError for a page that
     has no such region, or several, and for a quick check, whose figures are none.
     """
     page: Path | None = options.page
     if page is not None and getattr(options, "quick", False):
-        raise SystemExit("--page: expected to go without --quick, which only checks the script")
+        raise ConfigError("--page: expected to go without --quick, which only checks the script")
     if page is not None:
         _region(_read(page), page, region)
     tables = Tables(keep=page is not None)
@@ -104,7 +105,7 @@ def _read(page: Path) -> str:
     try:
         return page.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise SystemExit(f"{page}: expected a page of text: {error}") from error
+        raise ConfigError(f"{page}: expected a page of text: {error}") from error
 
 
 def _region(whole: str, page: Path, region: str) -> tuple[int, int]:
@@ -114,7 +115,7 @@ def _region(whole: str, page: Path, region: str) -> tuple[int, int]:
     if counts != (1, 1) or start > stop:
         first, last = marks(region)
         found = "them in the other order" if counts == (1, 1) else f"{counts[0]} and {counts[1]} of them"
-        raise SystemExit(f"{page}: expected '{first}' and after it '{last}', once each, found {found}")
+        raise ConfigError(f"{page}: expected '{first}' and after it '{last}', once each, found {found}")
     return start + len(marks(region)[0]), stop
 
 

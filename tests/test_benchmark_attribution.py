@@ -265,7 +265,7 @@ def test_tables_need_only_cells(
         attribution.main()
         return capsys.readouterr().out
 
-    with pytest.raises(SystemExit, match="--recipe: expected a name, found cells of no recipe"):
+    with pytest.raises(ConfigError, match="--recipe: expected a name, found cells of no recipe"):
         called()
     assert called("--recipe", "tones").startswith("Still to be measured: float32")
     cells = Cells(kept)
@@ -276,7 +276,7 @@ def test_tables_need_only_cells(
     assert called() == called("--recipe", "tones") == with_runs and "2 cells, seeds 0, 1;" in with_runs
     other = Scored("other", 0, "test", {"model": "", "module": "", "manifests": {}})
     cells.record(cell_config(other, FLOAT_SYSTEM, plan), 0, {}, 1.0)
-    with pytest.raises(SystemExit, match="--recipe: expected a name, found cells of other, tones"):
+    with pytest.raises(ConfigError, match="--recipe: expected a name, found cells of other, tones"):
         called()
     for wrong in (["--quick"], ["--data", str(tones)], [str(folders[0])], [*map(str, folders), "--recipe", "tones"]):
         with pytest.raises(SystemExit, match="2"):

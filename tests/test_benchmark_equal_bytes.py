@@ -155,9 +155,9 @@ def test_test_compares_on_the_seeds_of_the_pair_and_further_seeds_do_not_move_th
     assert of_chosen(places, {"an4": curves}) == [(p, [arms[0], arms[1], arms[4]], "test") for p in places[1:]]
     assert of_chosen(places[:1], {"an4": curves}) == []
     assert owed(curves) == [f"{corpus.size} S8BQAT-4 (seed 1)", f"{corpus.size} int8 (seed 4)"]
-    with pytest.raises(SystemExit, match="an4 lacks --speeds"):
+    with pytest.raises(DataError, match="an4 lacks --speeds"):
         of_chosen(places, {"an4": replace(curves, speeds={})})
-    with pytest.raises(SystemExit, match=r"by which dev chooses, an4 lacks .*ptq-5"):
+    with pytest.raises(DataError, match=r"by which dev chooses, an4 lacks .*ptq-5"):
         of_chosen(places, {"an4": replace(curves, arms=tuple(arms[1:]))})
 
 
@@ -197,7 +197,7 @@ def test_times_are_of_all_files_and_no_others(
 ) -> None:
     corpora, arms = plan
     places = [place_of(corpus, "", seed, True, tmp_path) for seed in (0, 1) for corpus in corpora]
-    with pytest.raises(SystemExit, match=r"expected the file of an4-0\.65M int8 to be timed beside the others"):
+    with pytest.raises(DataError, match=r"expected the file of an4-0\.65M int8 to be timed beside the others"):
         measure_speeds(timed(places, "an4"), arms[1:])
     times = {"an4 int8": {OURS: 1.0}}
     monkeypatch.setattr(equal_bytes, "measure_speeds", lambda some, arms: times)
@@ -292,7 +292,7 @@ def test_sizes_are_chosen_before_the_quick_form_cuts_them(
 
 
 def test_what_dev_has_chosen_is_run_only_once_dev_can_choose(main_with: Callable[..., list[Part]]) -> None:
-    with pytest.raises(SystemExit, match="--chosen: expected all by which dev chooses, an4 lacks"):
+    with pytest.raises(DataError, match="--chosen: expected all by which dev chooses, an4 lacks"):
         main_with("--chosen", "--seeds", "2")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(equal_bytes, "of_chosen", lambda places, curves: [("chosen", places, curves)])

@@ -150,7 +150,7 @@ def test_rows_are_set_against_one_another(plan: Plan, tmp_path: Path) -> None:
 def test_pairs_of_rows_that_are_not_there_are_refused(tmp_path: Path) -> None:
     text = (BENCHMARKS / "mixed_precision_lm.yaml").read_text()
     (tmp_path / "plan.yaml").write_text(text + '  - ["KL 16x, ADMM", "no such row"]\n')
-    with pytest.raises(SystemExit, match="pairs of rows that are not there: no such row"):
+    with pytest.raises(ConfigError, match="pairs of rows that are not there: no such row"):
         load_plan(tmp_path / "plan.yaml")
 
 
@@ -169,7 +169,7 @@ def test_rows_of_one_name_are_refused(tmp_path: Path) -> None:
     path.write_text(
         "models: {}\nmargins: {alone: 0.01, mixed: 0.005}\ntables: [{title: a, rows: [{name: x}, {name: x}]}]\n"
     )
-    with pytest.raises(SystemExit, match="rows of one name: x"):
+    with pytest.raises(ConfigError, match="rows of one name: x"):
         load_plan(path)
 
 

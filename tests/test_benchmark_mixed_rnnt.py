@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from sottovoce.errors import ConfigError
 from sottovoce.packed import load_model
 from sottovoce.quant import BandSpec, BitPlan
 from sottovoce.schemes import S8BQAT, compress
@@ -122,7 +123,7 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path: Path, changes: dict[str, Any
     found = yaml.safe_load((BENCHMARKS / "mixed_precision_rnnt.yaml").read_text())
     (tmp_path / "s8bqat_rnnt.yaml").write_text((BENCHMARKS / "s8bqat_rnnt.yaml").read_text())
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump({**found, **changes}, sort_keys=False))
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(ConfigError, match=message):
         load_plan(tmp_path / "plan.yaml", ["an4"])
 
 

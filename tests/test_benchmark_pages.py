@@ -7,6 +7,7 @@ import argparse
 import importlib
 import json
 import re
+import runpy
 import shlex
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sottovoce.errors import DataError
+from sottovoce.errors import ConfigError, DataError
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / "benchmarks"))  # scripts, not a package
@@ -65,14 +66,14 @@ def test_only_the_region_is_replaced_and_again_gives_the_same(page: Path) -> Non
 )
 def test_a_page_has_the_region_once(page: Path, text: str, found: str) -> None:
     page.write_text(text)
-    with pytest.raises(SystemExit, match=rf"page\.md: expected '{FIRST}' and .* found {found}$") as caught:
+    with pytest.raises(ConfigError, match=rf"page\.md: expected '{FIRST}' and .* found {found}$") as caught:
         put(page, "one", "new")
     assert "\n" not in str(caught.value) and page.read_text() == text
 
 
 def test_a_page_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     with (
-        pytest.raises(SystemExit, match=r"gone\.md: expected a page of text"),
+        pytest.raises(ConfigError, match=r"gone\.md: expected a page of text"),
         shown("x.py", "one", Cells(tmp_path / "cells"), options(tmp_path / "gone.md")),
     ):
         raise AssertionError  # nothing is shown before the page is looked at
@@ -115,7 +116,7 @@ def test_a_script_that_fails_leaves_the_page(page: Path) -> None:
 
 def test_a_quick_check_is_kept_out_of_pages(page: Path) -> None:
     with (
-        pytest.raises(SystemExit, match="--page: expected to go without --quick"),
+        pytest.raises(ConfigError, match="--page: expected to go without --quick"),
         shown("x.py", "one", Cells(page.parent / "cells"), options(page, quick=True)),
     ):
         pass
@@ -209,9 +210,59 @@ def test_every_cell_of_the_results_can_be_read() -> None:
 
 
 def test_a_mistake_in_what_a_script_is_given_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def main() -> None:
+    def no_corpus() -> None:
         raise DataError(f"{tmp_path}: no such corpus here")
 
-    with pytest.raises(SystemExit) as ended:
-        run_script(main)
-    assert ended.value.code == 2 and capsys.readouterr().err == f"error: {tmp_path}: no such corpus here\n"
+    def no_file() -> None:
+        (tmp_path / "gone").read_bytes()
+
+    told = {no_corpus: f"{tmp_path}: no such corpus here", no_file: f"{tmp_path / 'gone'}: No such file or directory"}
+    for main, message in told.items():
+        with pytest.raises(SystemExit) as ended:
+            run_script(main)
+        assert ended.value.code == 2 and capsys.readouterr().err == f"error: {message}\n"
+
+
+SCRIPTS = [p for p in sorted((ROOT / "benchmarks").glob("*.py")) if "__main__" in p.read_text(encoding="utf-8")]
+
+
+def refused(script: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line of a script that ends with exit code 2."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.setattr(sys, "argv", [script.name, *words])
+        runpy.run_path(str(script), run_name="__main__")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ended.value.code == 2 and line.startswith("error: ")
+    return line
+
+
+@pytest.mark.parametrize(
+    "script",
+    [p for p in SCRIPTS if "add_page_option" in p.read_text() or "add_options" in p.read_text()],
+    ids=lambda p: p.stem,
+)
+def test_every_script_refuses_a_page_that_is_not_there(
+    script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [f"--results={tmp_path / 'cells'}", *(["--recipe=an4"] if script.stem == "attribution" else [])]
+    assert f"{tmp_path / 'gone.md'}: expected a page" in refused(
+        script, capsys, "--table", *more, f"--page={tmp_path / 'gone.md'}"
+    )
+
+
+@pytest.mark.parametrize("script", [p for p in SCRIPTS if '"--plan"' in p.read_text()], ids=lambda p: p.stem)
+def test_a_plan_that_cannot_be_used_is_one_line(
+    script: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = [] if script.stem.endswith("figure") else ["--table", f"--results={tmp_path / 'cells'}"]
+    (tmp_path / "noise.yaml").write_bytes(b"\x8c\xff")
+    (tmp_path / "empty.yaml").touch()
+    (tmp_path / "lacking.yaml").write_text("strange: 1\n")
+    told = {
+        **dict.fromkeys(("gone.yaml", ".", "noise.yaml"), "cannot read the plan"),
+        "empty.yaml": "expected a plan of keys and values, found NoneType",
+        "lacking.yaml": "in the plan, found strange",
+    }
+    for name, message in told.items():
+        line = refused(script, capsys, *table, f"--plan={tmp_path / name}")
+        assert line.startswith(f"error: {tmp_path / name}: ") and message in line

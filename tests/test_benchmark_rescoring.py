@@ -40,6 +40,7 @@ from rescoring_arms import (  # noqa: E402
 
 from sottovoce.decoding.nbest_files import write_nbest  # noqa: E402
 from sottovoce.decoding.nbest_lists import NBestEntry, NBestList  # noqa: E402
+from sottovoce.errors import ConfigError, DataError  # noqa: E402
 from sottovoce.packed import PackedModel  # noqa: E402
 from sottovoce.training.config import CompressionConfig  # noqa: E402
 
@@ -158,7 +159,7 @@ def test_the_margin_is_that_of_the_widest_seed(plan: Plan, tmp_path: Path) -> No
 
 def test_a_training_of_another_recipe_is_no_base(plan: Plan, tmp_path: Path) -> None:
     here = places(plan, tmp_path)[0]
-    with pytest.raises(SystemExit, match="found no config"):
+    with pytest.raises(ConfigError, match="found no config"):
         lm_arms.check_base(here)
     for changes in ((), ("phase.epochs=1",)):
         recipe = here.recipe((*changes, "compression.bits=3")).model_dump(mode="json")
@@ -166,7 +167,7 @@ def test_a_training_of_another_recipe_is_no_base(plan: Plan, tmp_path: Path) -> 
         here.base.folder.mkdir(parents=True, exist_ok=True)
         (here.base.folder / "config.yaml").write_text(yaml.safe_dump({"recipe": recipe, "data": "swda"}))
         if changes:
-            with pytest.raises(SystemExit, match="other settings"):
+            with pytest.raises(ConfigError, match="other settings"):
                 lm_arms.check_base(here)
         else:
             lm_arms.check_base(here)
@@ -194,7 +195,7 @@ def test_no_gain_is_said_and_figures_of_other_lists_are_not_shown(plan: Plan, tm
     lines = {line[0]: line for line in table(found)}
     assert lines["16x"][-2] == "fp32 gains nothing" and lines["16x"][-1].startswith("100.0 %") and "8x" not in lines
     first = Cell(found.lists, plan, found.places[0], None, FIRST)
-    with pytest.raises(SystemExit, match="other lists"):
+    with pytest.raises(DataError, match="other lists"):
         record(found.cells, first, ({"another": "cell"}, 0, figures(errors(TWO), "b"), 1.0))
 
 
@@ -243,5 +244,5 @@ def test_lists_of_another_recognizer_are_refused(plan: Plan, tmp_path: Path, mon
     lists = Lists(SPEECH, plan.lists[SPEECH], "test", places(plan, tmp_path)[0], tmp_path / "out", tmp_path / "one")
     make_lists(lists)
     make_lists(lists)
-    with pytest.raises(SystemExit, match="another recognizer"):
+    with pytest.raises(DataError, match="another recognizer"):
         make_lists(replace(lists, recognizer=tmp_path / "two"))

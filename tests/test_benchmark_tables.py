@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 
+from sottovoce.errors import ConfigError
 from sottovoce.training.arms import plan_for, scheme_for
 from sottovoce.training.comparison import CONTROL, Arm
 from sottovoce.training.config import CompressionConfig, load_recipe
@@ -275,7 +276,7 @@ def test_a_plan_names_folds_arms_and_headline_arms(plan_file: Path) -> None:
     assert [arm.name for arm in arms] == ["fp32", "int8", "rounded-3", "ours-3", "rounded-2", "ours-2"]
     assert [arm.name for arm in headline] == ["fp32", "int8", "ours-3", "ours-2"]
     assert arms[3].compression == CompressionConfig(bits=3, scheme="s8bqat", options={"period": 0.1})
-    with pytest.raises(SystemExit, match="--data kaldi:x: expected one of fsdd, an4"):
+    with pytest.raises(ConfigError, match="--data kaldi:x: expected one of fsdd, an4"):
         load_plan(plan_file, ["kaldi:x"])
 
 

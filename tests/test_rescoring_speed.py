@@ -15,6 +15,7 @@ import rescoring_speed
 from rescoring_speed import ALONE, ENTRIES, SHARED, PyTorch
 
 from sottovoce.decoding.vocabulary import WordList
+from sottovoce.errors import DataError
 from sottovoce.models.lstm_lm import LstmLm
 from sottovoce.packed import LstmLmArchitecture
 
@@ -30,7 +31,7 @@ def test_lists_are_of_different_rows_that_differ_in_at_most_three_words() -> Non
         assert all(0 < np.count_nonzero(row != entries[0]) <= 3 for row in entries[1:])
     again = rescoring_speed.make_lists(SENTENCES, WORDS, 12, seed=1)
     assert all(np.array_equal(a, b) for x, y in zip(lists, again, strict=True) for a, b in zip(x, y, strict=True))
-    with pytest.raises(SystemExit, match="lists: expected 61 utterances, found 60"):
+    with pytest.raises(DataError, match="lists: expected 61 utterances, found 60"):
         rescoring_speed.make_lists(SENTENCES, WORDS, 61, seed=1)
 
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from sottovoce.errors import ConfigError
+
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+    from pathlib import Path
+
     from pydantic import ValidationError
 
 
@@ -29,6 +34,21 @@ def read_yaml(text: str) -> Any:
         return loader.get_single_data()
     finally:
         loader.dispose()
+
+
+def read_settings(file: Path | Traversable, kind: str, name: str | Path | None = None) -> dict[str, Any]:
+    """Keys and values of a YAML file, a ``kind`` of settings, which errors call ``name``, by default its path.
+
+    Raises ConfigError for a file that cannot be read, or holds anything else.
+    """
+    where = file if name is None else name
+    try:
+        data = read_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{where}: cannot read the {kind} ({' '.join(str(error).split())})") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected a {kind} of keys and values, found {type(data).__name__}")
+    return data
 
 
 def first_invalid(error: ValidationError) -> tuple[str, str]:

@@ -137,10 +137,10 @@ def test_mistakes_name_file_and_key(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(FIELDS))
     assert load_device(path) == SPEC
     path.write_text("- 1")
-    with pytest.raises(ConfigError, match=r"device.yaml: expected the keys and values of a device, found list"):
+    with pytest.raises(ConfigError, match=r"device.yaml: expected a device of keys and values, found list"):
         load_device(path)
     path.write_text("a: [")
-    with pytest.raises(ConfigError, match=r"device.yaml: cannot be read as YAML"):
+    with pytest.raises(ConfigError, match=r"device.yaml: cannot read the device"):
         load_device(path)
     with pytest.raises(ConfigError, match=r"found a folder"):
         load_device(tmp_path)

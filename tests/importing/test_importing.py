@@ -157,12 +157,12 @@ def test_files_that_cannot_be_read_are_one_line(tmp_path: Path, capfd: pytest.Ca
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("[1]", "expected keys and values, found list"),
+        ("[1]", "expected a mapping of keys and values, found list"),
         ("tensors: {}", "architecture: Field required"),
         ("{architecture: {}, tensors: {a: {from: b, fill: 1}}}", "tensors.a: expected one of from, sum and fill"),
         ("{architecture: {}, tensors: {a: {from: b, gates: ifgx}}}", "tensors.a.gates: expected the letters i, f, g"),
         ("{architecture: {}, tensors: {a: {form: b}}}", "tensors.a"),
-        ("a: [", "cannot read"),
+        ("a: [", "cannot read the mapping"),
     ],
 )
 def test_bad_mappings_are_one_line(text: str, found: str, tmp_path: Path) -> None:

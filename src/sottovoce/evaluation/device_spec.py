@@ -7,11 +7,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sottovoce.errors import ConfigError, did_you_mean
-from sottovoce.settings import first_invalid, read_yaml
+from sottovoce.settings import first_invalid, read_settings
 
 
 class DeviceSpec(BaseModel):
@@ -41,14 +40,7 @@ class DeviceSpec(BaseModel):
 
 def load_device(name: str | Path) -> DeviceSpec:
     """The spec of a file, or of a name that ships with the package. Raises ConfigError naming the file and the key."""
-    path = _find(str(name))
-    try:
-        data = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{name}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{name}: expected the keys and values of a device, found {type(data).__name__}")
-    return parse_device(data, str(name))
+    return parse_device(read_settings(_find(str(name)), "device", name), str(name))
 
 
 def parse_device(data: dict[str, Any], source: str) -> DeviceSpec:

@@ -7,11 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from sottovoce.errors import ConfigError
-from sottovoce.settings import first_invalid, read_yaml
+from sottovoce.settings import first_invalid, read_settings
 
 _GATES = "ifgo"
 
@@ -111,12 +110,7 @@ def _filled(rule: TensorRule, parts: tuple[str, ...]) -> TensorRule:
 
 def read_mapping(path: Path) -> TensorMap:
     """Raises ConfigError naming the file and the key."""
-    try:
-        data = read_yaml(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot read ({' '.join(str(error).split())})") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(data).__name__}")
+    data = read_settings(path, "mapping")
     try:
         return TensorMap.model_validate(data)
     except ValidationError as error:

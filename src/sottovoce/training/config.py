@@ -20,7 +20,7 @@ from sottovoce.errors import ConfigError, FormatError
 from sottovoce.frontend.settings import FeatureSettings
 from sottovoce.packed import LmArchitecture, RnntArchitecture, lm_architecture
 from sottovoce.quant.spec import KINDS, PLAN_GROUPINGS
-from sottovoce.settings import first_invalid, read_yaml
+from sottovoce.settings import first_invalid, read_settings, read_yaml
 
 RECIPES = Path(str(resources.files("sottovoce") / "recipes"))
 """Recipes and vocabularies that come with the package."""
@@ -287,12 +287,7 @@ def load_recipe(path: str | Path, overrides: list[str] | None = None) -> Recipe:
     Raises ConfigError naming the file or the option.
     """
     file = _find(Path(path))
-    try:
-        data = read_yaml(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot read the recipe ({' '.join(str(error).split())})") from error
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a recipe of keys and values, found {type(data).__name__}")
+    data = read_settings(file, "recipe", path)
     for override in overrides or []:
         apply_override(data, override)
     return _beside(parse_recipe(data, str(path)), file)
