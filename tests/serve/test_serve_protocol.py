@@ -316,6 +316,42 @@ def test_a_client_that_takes_nothing_is_read_no_further_and_let_go(
     assert [record.message for record in caplog.records] == ["a client took nothing for 0.5 s"]
 
 
+class LeavingClient:
+    """Sends a second of sound, and goes ``turns`` turns of the loop after a model began to say something."""
+
+    def __init__(self, turns: int) -> None:
+        self._turns, self._told, self._heard = turns, 0, asyncio.Event()
+        self._sent = [
+            {"type": "websocket.receive", "text": json.dumps(SAMPLES)},
+            {"type": "websocket.receive", "bytes": np.full(16_000, 0.1, np.float32).tobytes()},
+        ]
+
+    async def send_text(self, text: str) -> None:
+        self._told += 1
+        if self._told == 2:  # after what the server says first
+            self._heard.set()
+        for _ in range(8):  # longer than it takes until a client is known to have gone
+            await asyncio.sleep(0)
+
+    async def receive(self) -> dict[str, Any]:
+        if self._sent:
+            return self._sent.pop(0)
+        await self._heard.wait()
+        for _ in range(self._turns):
+            await asyncio.sleep(0)
+        return {"type": "websocket.disconnect"}
+
+
+@pytest.mark.parametrize("turns", range(8))
+def test_a_client_that_goes_while_it_is_told_something_is_let_go(models: list[ServedModel], turns: int) -> None:
+    async def told(client: LeavingClient, workers: ThreadPoolExecutor) -> None:
+        async with asyncio.timeout(20):
+            await converse(client, models, Limits(), workers)  # type: ignore[arg-type]
+
+    with ThreadPoolExecutor(2) as workers:
+        asyncio.run(told(LeavingClient(turns), workers))
+
+
 def test_a_failure_of_ours_is_logged_and_said(
     client: TestClient, recording: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

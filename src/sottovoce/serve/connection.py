@@ -61,7 +61,11 @@ async def converse(socket: WebSocket, models: Sequence[ServedModel], limits: Lim
 
 
 class Connection:
-    """Reads a client's messages, hands its sound to a lane for each model, and sends what they say."""
+    """Reads a client's messages, hands its sound to a lane for each model, and sends what they say.
+
+    Waits end by ``asyncio.timeout``: before Python 3.12 ``asyncio.wait_for`` may swallow a cancellation that comes as
+    it returns (python/cpython#86296), and a lane would wait for the sound of a client that has gone.
+    """
 
     def __init__(self, socket: WebSocket, models: Sequence[ServedModel], limits: Limits, workers: Executor) -> None:
         self._socket, self._models, self._limits, self._workers = socket, models, limits, workers
@@ -88,8 +92,8 @@ class Connection:
 
     async def say(self, message: BaseModel) -> None:
         """Send a message; raises TimeoutError where the client does not take it."""
-        async with self._sending:
-            await asyncio.wait_for(self._socket.send_text(message.model_dump_json()), self._limits.send_seconds)
+        async with self._sending, asyncio.timeout(self._limits.send_seconds):
+            await self._socket.send_text(message.model_dump_json())
 
     async def refuse(self, line: str, code: int = RefusedError("").code) -> None:
         """Say why, and close."""
@@ -100,7 +104,8 @@ class Connection:
     async def close(self, code: int, reason: str) -> None:
         short = reason.encode()[:_REASON_BYTES].decode(errors="ignore")
         with suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
-            await asyncio.wait_for(self._socket.close(code, short), self._limits.send_seconds)
+            async with asyncio.timeout(self._limits.send_seconds):
+                await self._socket.close(code, short)
 
     def _lane(self, model: ServedModel, start: Start) -> Lane:
         return Lane(model, self.say, self._workers, endpoints=start.endpoints, waiting=self._limits.waiting)
@@ -171,7 +176,8 @@ class Connection:
     async def _receive(self, seconds: float | None = None) -> bytes | Start | End:
         wait = seconds or self._limits.idle_seconds
         try:
-            message = await asyncio.wait_for(self._socket.receive(), wait)
+            async with asyncio.timeout(wait):
+                message = await self._socket.receive()
         except TimeoutError:
             raise RefusedError(f"expected a message, found none for {wait:g} s") from None
         if message["type"] == "websocket.disconnect":
