@@ -9,6 +9,7 @@ import numpy as np
 from sottovoce.export.graph import FLOAT, INT32, MICROSOFT, Graph, onnx_gates
 from sottovoce.export.weights import (
     BLOCK,
+    ZERO_LEVEL,
     Tensor,
     WeightForm,
     decoded,
@@ -112,8 +113,9 @@ class Layers:
     def _int8_product(self, x: str, name: str) -> str:
         g, weight = self.graph, int8_weight(self._tensor(name))
         q, scale, zero = g.several("DynamicQuantizeLinear", x, outputs=3)
-        levels = g.weight(f"{name}.levels_transposed", weight.levels.T)
-        product = g.add("Cast", g.add("MatMulInteger", q, levels, zero), to=FLOAT)
+        levels = g.weight(f"{name}.levels_transposed", weight.unsigned().T)
+        zeros = (zero, g.constant("zero_level", np.array(ZERO_LEVEL)))
+        product = g.add("Cast", g.add("MatMulInteger", q, levels, *zeros), to=FLOAT)
         return g.add("Mul", product, g.add("Mul", scale, g.weight(f"{name}.scale_of_rows", weight.row_scale)))
 
     def _int4_product(self, g: Graph, x: str, name: str) -> str:
@@ -138,13 +140,13 @@ class Layers:
         return g.add("Unsqueeze", g.concat([i, o, f, cell], axis=0), g.integers(0))
 
     def _int8_gates(self, name: str) -> tuple[str, str, str]:
-        """Levels (1, K, 4H), a scale for each row and zeros, both (1, 4H), in ONNX's order of gates."""
+        """Levels (1, K, 4H), a scale and the zero of each row, both (1, 4H), in ONNX's order of gates."""
         g, weight = self.graph, int8_weight(self._tensor(name))
-        levels, scale = onnx_gates(weight.levels), onnx_gates(weight.row_scale)
+        levels, scale = onnx_gates(weight.unsigned()), onnx_gates(weight.row_scale)
         return (
             g.weight(f"{name}.levels", levels.T[None]),
             g.weight(f"{name}.row_scale", scale[None]),
-            g.weight(f"{name}.zeros", np.zeros((1, len(scale)), np.int8)),
+            g.weight(f"{name}.zeros", np.full((1, len(scale)), ZERO_LEVEL)),
         )
 
     def _looped(

@@ -19,6 +19,7 @@ int4: blocks of 32 weights with a scale each, rounded anew where levels are not 
 float: float32."""
 FORMS: tuple[str, ...] = get_args(WeightForm)
 BLOCK = 32
+ZERO_LEVEL = np.uint8(128)
 _CODES = 8  # codes that fill a whole number of bytes, whatever their width
 Tensor = PackedMatrix | NDArray[Any]
 
@@ -98,6 +99,12 @@ class Int8Weight:
 
     levels: NDArray[np.int8]
     row_scale: NDArray[np.float32]
+
+    def unsigned(self) -> NDArray[np.uint8]:
+        """The levels with their zero at ZERO_LEVEL: on x86 without a dot product of bytes (AVX2, AVX-512 without VNNI)
+        ONNX Runtime's products of uint8 and int8 saturate in 16 bits; those of uint8 and uint8 are exact everywhere,
+        and with a dot product the same kernels compute both."""
+        return self.levels.view(np.uint8) ^ ZERO_LEVEL
 
 
 def int8_weight(tensor: Tensor) -> Int8Weight:
