@@ -124,11 +124,14 @@ def test_zeros_and_subnormal_activations(path: str) -> None:
     assert same_bits(kernel.product(x), expected(matrix, x))
 
 
-def test_tiles_take_no_more_than_the_packed_form() -> None:
+@pytest.mark.parametrize("path", PATHS)
+def test_tiles_take_no_more_than_the_packed_form(path: str) -> None:
     rng = np.random.default_rng(2)
     for bits in (1, 2, 3, 4, 5, 6, 8):
+        stored = 8 if bits == 6 and path in ("avx2", "avx-vnni") else bits  # slower to look up there than to read
         matrix = make_matrix(rng, 1024, (bits, 64))
-        assert native.Matrix(1024, native_bands(matrix)).tile_bytes == matrix.bands[0].codes.nbytes
+        tiled = native.Matrix(1024, native_bands(matrix), path).tile_bytes
+        assert tiled == matrix.bands[0].codes.nbytes * stored // bits
 
 
 def test_what_does_not_fit_is_one_clear_error() -> None:

@@ -39,6 +39,8 @@ class OnnxRuntime:
         options.log_severity_level = 3
         # Its threads would spin on into the turn of the next system.
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        # On x86 without a dot product of bytes its products of int8 weights would saturate: there, exact ones of uint8.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         with TemporaryDirectory() as folder:
             path, optimized = Path(folder) / "model.onnx", Path(folder) / "optimized.onnx"
             onnx.save(graph, path)
