@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from sottovoce.errors import ConfigError
 from sottovoce.evaluation.results import score_hypotheses
 from sottovoce.packed import PackedMatrix, PackedModel, load_model, trained_hash
-from sottovoce.training import phases
+from sottovoce.training import phases, precision
 from sottovoce.training.arms import Job, carry_out
 from sottovoce.training.config import CompressionConfig, DecodingConfig, Recipe, parse_recipe
 from sottovoce.training.module import RnntModule
@@ -81,6 +81,29 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
 def job(recipe: Recipe, tones: Path, run: Run, folder: Path, scheme: str | None, **options: object) -> Job:
     settings = scheme and CompressionConfig(bits=4, scheme=scheme, options=options, phase=recipe.compression.phase)
     return Job(recipe, tones, run.folder, run.module, folder, settings or None, seed=0)
+
+
+def test_a_processor_without_bfloat16_trains_in_float32(
+    tones: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(precision, "_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    runs = {}
+    for asked in ("32-true", "bf16-mixed"):
+        training = recipe.training.model_copy(update={"precision": asked})
+        runs[asked] = train(recipe.model_copy(update={"training": training}), tones, tmp_path / asked)
+        assert ("this processor has no fast bf16-mixed" in capsys.readouterr().out) == (asked == "bf16-mixed")
+    plain, found = (tensors(run.model) for run in runs.values())
+    assert all(np.array_equal(plain[name], found[name]) for name in plain)
+    settings = Run.settings(tmp_path / "bf16-mixed")
+    assert settings["recipe"]["training"]["precision"] == "bf16-mixed"  # a run belongs to what was asked for
+
+
+def test_what_the_processor_can_is_found_without_a_random_number() -> None:
+    precision._multiplies_bfloat16.cache_clear()
+    before = torch.get_rng_state()
+    precision.precision_here("bf16-mixed")
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize("changes", [{}, {"averaging": 0.9}, {"patience": 5}, {"precision": "bf16-mixed"}])

@@ -49,6 +49,7 @@ class PhaseConfig(Section):
     weight_decay: float = Field(default=1e-4, ge=0)
 
 
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 
 
@@ -58,7 +59,7 @@ class TrainingConfig(Section):
     betas: Betas = (0.9, 0.98)
     clip: float = Field(default=5.0, gt=0)
     dropout: float = Field(default=0.15, ge=0, lt=1)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Precision = "32-true"
     averaging: float | None = Field(
         default=None, gt=0, lt=1, description="decay of an exponential moving average of the weights"
     )

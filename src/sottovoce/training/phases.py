@@ -61,13 +61,17 @@ def fit(
     quiet_libraries()
     pl.seed_everything(seed, verbose=False)
     checkpoints = folder / "checkpoints"
+    precision = module.training_config.precision
+    here = training.model_copy(update={"precision": precision})
     trainer = _trainer(
-        training, folder, devices, data.num_batches(phase.epochs, devices), validate, progress,
+        here, folder, devices, data.num_batches(phase.epochs, devices), validate, progress,
         [
             *callbacks,
             *_callbacks(training, checkpoints, folder, seed, phase.epochs, validate, progress, fork, module.monitor),
         ],
     )  # fmt: skip
+    if progress and precision != training.precision and trainer.is_global_zero:
+        _print(f"this processor has no fast {training.precision}: training in {precision}")
     last = checkpoints / "last.ckpt"
     _run(trainer, module, data, last if last.exists() else start)
     stopped = trainer.early_stopping_callback is not None and trainer.early_stopping_callback.stopped_epoch > 0

@@ -12,6 +12,7 @@ from torch import nn
 
 from sottovoce.losses import Teacher
 from sottovoce.training.config import DistillationConfig, PhaseConfig, TrainingConfig
+from sottovoce.training.precision import precision_here
 
 
 class TaskModule(pl.LightningModule):
@@ -23,7 +24,7 @@ class TaskModule(pl.LightningModule):
 
     def __init__(self, training: TrainingConfig, phase: PhaseConfig) -> None:
         super().__init__()
-        self.training_config = training
+        self.training_config = training.model_copy(update={"precision": precision_here(training.precision)})
         self.phase = phase
         self.teacher: Teacher | None = None
         self.distillation = DistillationConfig()
