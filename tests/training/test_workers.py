@@ -27,7 +27,9 @@ def fail(folder: Path) -> None:
 
 
 def stay(folder: Path) -> None:
-    (folder / "stays").write_text(str(os.getpid()))
+    written = folder / "stays.new"
+    written.write_text(str(os.getpid()))
+    written.replace(folder / "stays")
     time.sleep(600)
 
 
