@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class Model:
     epoch_hours: float
     quick: tuple[str, ...] = ("phase.epochs=1",)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Hash of the recipe without its section on compression."""
         found = read_settings(self.recipe, "recipe")

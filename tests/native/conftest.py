@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+from filelock import FileLock
 from native_build import Build, can_build, make
 
 
@@ -10,4 +13,7 @@ from native_build import Build, can_build, make
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     if not can_build():
         pytest.skip("needs cmake and a C++ compiler")
-    return make(tmp_path_factory.mktemp("native"))
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "native"
+    with FileLock(f"{folder}.lock"):  # the first of several workers compiles it for all
+        return make(folder)

@@ -120,7 +120,7 @@ def test_a_stronger_penalty_gives_fewer_bits_and_bisection_meets_a_budget() -> N
 
     found = [average(beta) for beta in (0.0, 0.3, 30.0)]
     assert found[0] > found[1] > found[2] == 1.0
-    for target in (2.0, 3.0, 4.0):
+    for target in (2.0, 4.0):
         table = sv.search_architecture(model, batches, loss, by="gate", settings=NAS(steps=60), average_bits=target)
         assert table.price(table.omega.argmin(1).tolist()).average_bits == pytest.approx(target, abs=0.25)
         assert target - 0.5 < table.choose(average_bits=target).average_bits <= target
